@@ -1,0 +1,93 @@
+"""What a data set is here: two class-disjoint sets of uint8 images, and the registry of the known ones."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from dml_bench.errors import DataError
+from dml_bench.registry import Registry
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Labelled images of one size.
+
+    Args:
+        images: ``(N, H, W, C)`` uint8 with C = 1 or 3; may be a read-only memory map.
+        labels: ``(N,)`` int64 in ``[0, len(class_names))``; every class has at least one image.
+        class_names: the name of each label.
+
+    Raises:
+        DataError: when shapes, types or labels do not fit together, or a class is empty.
+    """
+
+    images: Images
+    labels: Labels
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.dtype != np.uint8 or self.images.shape[3] not in (1, 3):
+            raise DataError(f"images must be uint8 (N, H, W, 1 or 3), not {self.images.dtype} {self.images.shape}")
+        if self.labels.shape != self.images.shape[:1] or self.labels.dtype != np.int64:
+            raise DataError(f"labels must be int64 ({len(self.images)},), not {self.labels.dtype} {self.labels.shape}")
+        if len(self) and not (0 <= self.labels.min() and self.labels.max() < self.num_classes):
+            raise DataError(f"labels must lie in [0, {self.num_classes})")
+        empty = [self.class_names[c] for c in np.flatnonzero(self.class_counts == 0)]
+        if empty or not self.num_classes:
+            raise DataError(f"{len(empty)} classes without an image: {', '.join(empty[:5]) or 'there is no class'}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        _, height, width, channels = self.images.shape
+        return height, width, channels
+
+    @cached_property
+    def class_counts(self) -> Labels:
+        """``(C,)`` images per class."""
+        return np.bincount(self.labels, minlength=self.num_classes).astype(np.int64)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over pixels, labels and class names: one changed pixel or label gives another."""
+        sha = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
+        for start in range(0, len(self), 4096):
+            sha.update(np.ascontiguousarray(self.images[start : start + 4096]))
+        sha.update(np.ascontiguousarray(self.labels))
+        return sha.hexdigest()
+
+
+@dataclass(frozen=True)
+class Split:
+    """A data set as metric learning uses it: train on some classes, test retrieval on others."""
+
+    name: str
+    train: ImageSet
+    test: ImageSet
+
+    @cached_property
+    def digest(self) -> str:
+        """One digest for content and split together."""
+        return hashlib.sha256(f"{self.train.digest}{self.test.digest}".encode()).hexdigest()
+
+
+DATASETS: Registry[Split] = Registry(
+    "datasets", [f"dml_bench.data.{module}" for module in ("digits", "glyphs", "omniglot")]
+)
+"""Factories ``(root: Path | None, /, *, ...) -> Split``; ``root`` is the folder that holds the downloaded data sets."""

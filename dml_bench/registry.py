@@ -1,0 +1,219 @@
+"""One generic registry: names, factories whose signatures are their schemas, and plug-ins.
+
+A factory's positional-only parameters are what the program supplies (class count, data root, ...). Its keyword-only
+parameters are what a recipe may set; their annotations are checked by pydantic and shown by ``dml-bench info``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Annotated, Any, Generic, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from dml_bench.errors import OptionError, Path, Problem
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Radians = Annotated[float, Field(ge=0, le=math.pi)]
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a registered factory, as ``dml-bench info`` shows it."""
+
+    name: str
+    default: Any
+    allowed: str
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """A registered factory with the options read off its signature."""
+
+    name: str
+    factory: Callable[..., T]
+    facts: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        parameters = inspect.signature(self.factory).parameters.values()
+        object.__setattr__(self, "facts", tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY))
+        odd = [p.name for p in parameters if p.kind not in (p.POSITIONAL_ONLY, p.KEYWORD_ONLY)]
+        if odd:
+            raise TypeError(f"{self.name}: {', '.join(odd)} must be positional-only (facts) or keyword-only (options)")
+
+    @cached_property
+    def model(self) -> type[BaseModel]:
+        """The pydantic model of the keyword-only parameters."""
+        hints = get_type_hints(self.factory, include_extras=True)
+        keywords = [p for p in inspect.signature(self.factory).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        fields: dict[str, Any] = {
+            p.name: (hints[p.name], ... if p.default is p.empty else Field(p.default, validate_default=True))
+            for p in keywords
+        }
+        config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+        return create_model(self.name, __config__=config, **fields)
+
+    @cached_property
+    def options(self) -> tuple[Option, ...]:
+        """The options with default and allowed range."""
+        schema = self.model.model_json_schema()
+        shown = schema.get("properties", {})
+        return tuple(
+            Option(name, "required" if info.is_required() else info.default, _allowed(shown[name], schema))
+            for name, info in self.model.model_fields.items()
+        )
+
+    @property
+    def doc(self) -> str:
+        """The factory's docstring."""
+        return inspect.cleandoc(self.factory.__doc__ or "")
+
+    @property
+    def summary(self) -> str:
+        """The first paragraph of the docstring, on one line."""
+        return " ".join(self.doc.split("\n\n")[0].split())
+
+    def check(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``options`` checked, with every default filled in, as plain JSON values.
+
+        Raises:
+            OptionError: for unknown, missing or ill-typed options; all at once.
+        """
+        return self._parse(options).model_dump(mode="json")
+
+    def build(self, *facts: Any, **options: Any) -> T:
+        """Call the factory with ``facts`` and the checked ``options``."""
+        checked = self._parse(options)
+        return self.factory(*facts, **{name: getattr(checked, name) for name in self.model.model_fields})
+
+    def _parse(self, options: Mapping[str, Any]) -> BaseModel:
+        try:
+            return self.model.model_validate(dict(options))
+        except ValidationError as error:
+            raise OptionError([self._problem(item) for item in error.errors()]) from None
+
+    def _problem(self, item: Any) -> Problem:
+        path: Path = tuple(part for part in item["loc"] if not _is_branch(part))
+        if item["type"] == "extra_forbidden" and len(path) == 1:
+            takes = ", ".join(f"{o.name}={show(o.default)}" for o in self.options) or "no options"
+            hint = suggestion(str(path[0]), [o.name for o in self.options])
+            return Problem(path, f"'{self.name}' has no option '{path[0]}'{hint}; it takes {takes}")
+        given = "" if item["type"] == "missing" else f", not {show(item['input'])}"
+        return Problem(path, plain(item["msg"]) + given)
+
+
+class Registry(Generic[T]):
+    """Names mapped to factories of ``T``.
+
+    Args:
+        kind: the plural noun users see, such as ``losses``; plug-ins come from the entry points ``dml_bench.<kind>``.
+        modules: modules that register entries; imported at the first look-up, so that importing a registry is cheap.
+    """
+
+    def __init__(self, kind: str, modules: Sequence[str] = ()) -> None:
+        self.kind = kind
+        self._modules = tuple(modules)
+        self._entries: dict[str, Entry[T]] = {}
+        self._loaded = False
+
+    def register(self, name: str) -> Callable[[F], F]:
+        """Register the decorated factory under ``name``; a name is registered once."""
+
+        def add(factory: F) -> F:
+            if name in self._entries:
+                raise ValueError(f"{self.kind}: '{name}' is registered already")
+            self._entries[name] = Entry(name, factory)
+            return factory
+
+        return add
+
+    def __getitem__(self, name: str) -> Entry[T]:
+        entries = self._all()
+        if name not in entries:
+            known = ", ".join(sorted(entries))
+            raise OptionError([Problem((), f"no {self.kind} named '{name}'{suggestion(name, entries)}; known: {known}")])
+        return entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._all()
+
+    def __iter__(self) -> Iterator[Entry[T]]:
+        return iter([entry for _, entry in sorted(self._all().items())])
+
+    def build(self, name: str, *facts: Any, **options: Any) -> T:
+        """Check ``options`` and call the factory of ``name`` with ``facts`` and the checked options.
+
+        Raises:
+            OptionError: for an unknown name or wrong options.
+        """
+        return self[name].build(*facts, **options)
+
+    def _all(self) -> Mapping[str, Entry[T]]:
+        if not self._loaded:
+            self._loaded = True
+            for module in self._modules:
+                import_module(module)
+            for point in entry_points(group=f"dml_bench.{self.kind}"):
+                self.register(point.name)(point.load())
+        return self._entries
+
+
+def suggestion(word: str, known: Any) -> str:
+    """Return `` (did you mean 'x'?)`` for the closest known word, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def show(value: Any) -> str:
+    """Write a value as YAML would: ``null``, ``true``, bare numbers."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value) if isinstance(value, int | float | dict | list) else f"'{value}'"
+
+
+def plain(message: str) -> str:
+    """Turn pydantic's sentence into the middle of one of ours."""
+    for old, new in (("Input should be", "must be"), ("Field required", "is required"), ("Value error, ", "")):
+        message = message.replace(old, new)
+    return message
+
+
+def _is_branch(part: Any) -> bool:
+    """Pydantic puts the tried branch of a union into the path; it is no part of the user's file."""
+    return isinstance(part, str) and ("[" in part or part in {"float", "int", "str", "bool", "none", "constrained-float"})
+
+
+def _allowed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
+    """Describe the values a JSON schema allows, such as ``number > 0``."""
+    if "$ref" in schema:
+        properties = root["$defs"][schema["$ref"].rsplit("/", 1)[-1]].get("properties", {})
+        return "{" + ", ".join(properties) + "}"
+    for key in ("anyOf", "oneOf"):
+        if key in schema:
+            return " or ".join(_allowed(branch, root) for branch in schema[key])
+    if "enum" in schema:
+        return ", ".join(map(show, schema["enum"]))
+    if "const" in schema:
+        return show(schema["const"])
+    words = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+    bounds = [f"{sign} {schema[key]:.4g}" for key, sign in words.items() if key in schema]
+    names = {"boolean": "true or false", "string": "text", "array": "list", "object": "mapping"}
+    kind = str(schema.get("type", "value"))
+    if kind == "array" and "items" in schema:
+        return f"list of {_allowed(schema['items'], root)}"
+    return " ".join([names.get(kind, kind), " and ".join(bounds)]).strip()

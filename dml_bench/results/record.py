@@ -1,0 +1,89 @@
+"""The record of one run: everything a table, a plot or a sceptic needs, as one JSON file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from dml_bench.errors import ResultsError
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of ``curve.csv``: what training looked like after an epoch (counted from 1)."""
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    images_per_second: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run.
+
+    Attributes:
+        recipe: the checked recipe with all defaults filled in.
+        options: what sets this run apart: options of the loss that are not at their default, and other axes of the
+            grid as dotted paths, such as ``{"scale": 30.0, "training.epochs": 5}``.
+        metrics: metric name to value in [0, 1]; ``nmi_restart_std`` stands beside ``nmi``. Empty if the run failed.
+        curve: one entry per finished epoch.
+        centers_left: per training class, how many centers remain when those closer than 0.1 are merged; empty for
+            losses with one center per class.
+        seconds: time spent in ``data``, ``train``, ``evaluate`` and in ``total``.
+    """
+
+    recipe_name: str
+    recipe_id: str
+    protocol_id: str
+    seed: int
+    dataset: str
+    loss: str
+    backbone: str
+    embedding_dim: int
+    status: Literal["ok", "failed"]
+    reason: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curve: tuple[Epoch, ...] = ()
+    centers_left: tuple[int, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    schema: int = 1
+
+    @property
+    def run_id(self) -> str:
+        """The name of the run's folder."""
+        return f"{self.recipe_id}-s{self.seed}"
+
+    def to_json(self) -> str:
+        """Write the record as indented JSON."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> RunRecord:
+        """Read ``record.json``.
+
+        Raises:
+            ResultsError: naming the file, if it is unreadable, no JSON, or has other fields than a record has.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(values, dict):
+                raise ValueError("not a JSON object")
+            if values.get("schema") != cls.schema:
+                raise ValueError(f"schema {values.get('schema')!r}, this version reads schema {cls.schema}")
+            unknown = set(values) - {f.name for f in fields(cls)}
+            if unknown:
+                raise ValueError(f"unknown fields {sorted(unknown)}")
+            values["curve"] = tuple(Epoch(**epoch) for epoch in values["curve"])
+            values["centers_left"] = tuple(values["centers_left"])
+            return cls(**values)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ResultsError(f"{path}: not a readable run record: {error}") from error
