@@ -1,3 +1,46 @@
-"""dml_bench: a benchmark suite for deep metric learning losses."""
+"""dml_bench: a benchmark suite for deep metric learning losses.
+
+Public names: ``losses.build`` (any registered loss, for anybody's training loop), ``evaluate`` (retrieval and
+clustering metrics of embeddings), ``run`` (a whole recipe) and the errors. They load torch when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dml_bench.errors import DataError, DmlBenchError, OptionError, RecipeError, ResultsError, TrainingError
+
+if TYPE_CHECKING:
+    from dml_bench import losses
+    from dml_bench.evaluation.evaluate import Scores, evaluate
+    from dml_bench.runners.local import run
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "DataError",
+    "DmlBenchError",
+    "OptionError",
+    "RecipeError",
+    "ResultsError",
+    "Scores",
+    "TrainingError",
+    "evaluate",
+    "losses",
+    "run",
+]
+
+_HOMES = {
+    "evaluate": "evaluation.evaluate",
+    "Scores": "evaluation.evaluate",
+    "run": "runners.local",
+    "losses": "losses",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dml_bench' has no attribute '{name}'")
+    home = import_module(f"dml_bench.{_HOMES[name]}")
+    return home if name == "losses" else getattr(home, name)

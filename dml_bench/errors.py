@@ -36,6 +36,10 @@ class OptionError(DmlBenchError, ValueError):
 class RecipeError(DmlBenchError, ValueError):
     """A recipe that cannot be run; its text has one ``file:line: path: what`` line per problem."""
 
+    def __init__(self, text: str, problems: Sequence[Problem] = ()) -> None:
+        self.problems = tuple(problems)
+        super().__init__(text)
+
 
 class DataError(DmlBenchError, ValueError):
     """Images, labels or embeddings that are missing, damaged or of the wrong shape, type or range."""

@@ -146,7 +146,9 @@ class Registry(Generic[T]):
         entries = self._all()
         if name not in entries:
             known = ", ".join(sorted(entries))
-            raise OptionError([Problem((), f"no {self.kind} named '{name}'{suggestion(name, entries)}; known: {known}")])
+            raise OptionError(
+                [Problem((), f"no {self.kind} named '{name}'{suggestion(name, entries)}; known: {known}")]
+            )
         return entries[name]
 
     def __contains__(self, name: object) -> bool:
@@ -195,7 +197,9 @@ def plain(message: str) -> str:
 
 def _is_branch(part: Any) -> bool:
     """Pydantic puts the tried branch of a union into the path; it is no part of the user's file."""
-    return isinstance(part, str) and ("[" in part or part in {"float", "int", "str", "bool", "none", "constrained-float"})
+    return isinstance(part, str) and (
+        "[" in part or part in {"float", "int", "str", "bool", "none", "constrained-float"}
+    )
 
 
 def _allowed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,9 +63,14 @@ class RunRecord:
         """The name of the run's folder."""
         return f"{self.recipe_id}-s{self.seed}"
 
-    def to_json(self) -> str:
-        """Write the record as indented JSON."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+    def write(self, folder: Path) -> None:
+        """Write ``record.json``, and the training curve once more as ``curve.csv``."""
+        text = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        (folder / "record.json").write_text(text, encoding="utf-8")
+        with (folder / "curve.csv").open("w", encoding="utf-8", newline="") as stream:
+            table = csv.writer(stream, lineterminator="\n")
+            table.writerow([f.name for f in fields(Epoch)])
+            table.writerows(astuple(epoch) for epoch in self.curve)
 
     @classmethod
     def read(cls, path: Path) -> RunRecord:

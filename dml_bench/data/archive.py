@@ -1,0 +1,153 @@
+"""Find downloaded data, and read the images of a zip file or of a folder alike. Needs no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from dml_bench.errors import DataError
+
+ROOT_VARIABLE = "DML_BENCH_DATA"
+"""The environment variable that names the folder of the downloaded data sets."""
+
+
+@dataclass(frozen=True)
+class ImageArchive:
+    """The images of one zip file or folder.
+
+    Attributes:
+        path: the zip file or folder.
+        members: names of the images, parts joined by ``/``, sorted.
+        fingerprint: changes when an image is added, removed, renamed or rewritten; no matter where ``path`` lies.
+    """
+
+    path: Path
+    members: tuple[str, ...]
+    fingerprint: str
+
+    def read(self) -> Iterator[tuple[str, bytes]]:
+        """Yield name and bytes of every image, in the order of ``members``.
+
+        Raises:
+            DataError: naming the file, if one cannot be read or fails its checksum.
+        """
+        if self.path.is_dir():
+            for member in self.members:
+                with _naming(self.path / member):
+                    data = (self.path / member).read_bytes()
+                yield member, data
+            return
+        with _naming(self.path), zipfile.ZipFile(self.path) as archive:
+            for member in self.members:
+                with _naming(self.path / member):
+                    data = archive.read(member)
+                yield member, data
+
+
+def find(root: Path | None, folders: Sequence[str], name: str) -> Path:
+    """Return ``name.zip`` or the folder ``name`` in the first of ``folders`` below ``root`` that has one.
+
+    Args:
+        root: folder of the downloaded data sets; None takes it from the environment variable ``DML_BENCH_DATA``.
+        folders: where to look, relative to ``root``, in this order.
+        name: of the file or folder, without ``.zip``.
+
+    Raises:
+        DataError: saying what is missing, where it was looked for and how to name another root.
+    """
+    how = f"Name the folder by data_root in the recipe, by --data-root, or by the environment variable {ROOT_VARIABLE}."
+    if root is None:
+        if not os.environ.get(ROOT_VARIABLE):
+            raise DataError(f"{name}.zip (or the folder {name}) is needed, but no folder of data sets is named. {how}")
+        root = Path(os.environ[ROOT_VARIABLE])
+    places = [root / folder for folder in folders]
+    for place in places:
+        if (place / f"{name}.zip").is_file():
+            return place / f"{name}.zip"
+        if (place / name).is_dir():
+            return place / name
+    if not root.is_dir():
+        raise DataError(f"{root}: there is no such folder; {name}.zip is looked for in it. {how}")
+    looked = ", ".join(str(place) for place in places)
+    raise DataError(f"{name}.zip (or the folder {name}) is in none of: {looked}. {how}")
+
+
+def open_images(path: Path, suffix: str = ".png") -> ImageArchive:
+    """List the images with this suffix in a zip file or a folder; ``._*`` and ``__MACOSX`` are passed over.
+
+    Raises:
+        DataError: if the path is neither, the zip file is damaged, or a name in it leads out of the archive.
+    """
+    with _naming(path):
+        found = _folder_members(path) if path.is_dir() else _zip_members(path)
+        listing = sorted((name, stamp) for name, stamp in found if name.lower().endswith(suffix) and not _stray(name))
+    sha = hashlib.sha256(repr(listing).encode()).hexdigest()
+    return ImageArchive(path, tuple(name for name, _ in listing), sha)
+
+
+def decode_grey(data: bytes, where: str, size: tuple[int, int]) -> Image.Image:
+    """Decode a PNG of the given width and height to an 8-bit grey image.
+
+    Raises:
+        DataError: naming ``where``, if the bytes are no such image.
+    """
+    try:
+        with Image.open(BytesIO(data), formats=("PNG",)) as image:
+            found = image.size
+            grey = image.convert("L") if found == size else None
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        zlib.error,
+        struct.error,
+        Image.DecompressionBombError,
+    ) as error:
+        raise DataError(f"{where}: not a readable PNG image: {error}") from error
+    if grey is None:
+        raise DataError(f"{where}: must be {size[0]} x {size[1]} pixels, not {found[0]} x {found[1]}")
+    return grey
+
+
+def _zip_members(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.filename.startswith("/") or ".." in PurePosixPath(info.filename).parts:
+                raise DataError(f"{path}: the member '{info.filename}' leads out of the archive")
+            yield info.filename, (info.file_size, info.CRC)
+
+
+def _folder_members(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for folder, _, files in os.walk(path, onerror=_raise):
+        for name in files:
+            stat = Path(folder, name).stat()
+            yield Path(folder, name).relative_to(path).as_posix(), (stat.st_size, stat.st_mtime_ns)
+
+
+def _raise(error: OSError) -> None:
+    raise error  # os.walk would skip an unreadable folder without a word
+
+
+def _stray(name: str) -> bool:
+    return any(part.startswith("._") or part == "__MACOSX" for part in name.split("/"))
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn whatever the standard library says about an unreadable file into a DataError that names it."""
+    try:
+        yield
+    # RuntimeError: encrypted; NotImplementedError: unknown compression
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error

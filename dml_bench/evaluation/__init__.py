@@ -1,0 +1,1 @@
+"""From images to embeddings to scores."""

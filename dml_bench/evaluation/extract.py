@@ -1,0 +1,60 @@
+"""From images to embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor, nn
+
+from dml_bench.data.augment import to_float
+from dml_bench.errors import DataError
+
+
+def extract(
+    model: nn.Module,
+    images: UInt8[np.ndarray, "N H W C"],
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 512,
+) -> Float32[np.ndarray, "N D"]:
+    """Embed all images in evaluation mode, without gradients and without changing the model.
+
+    Args:
+        model: maps float images ``(N, C, H, W)`` in [0, 1] to ``(N, D)``; lies on ``device``.
+        images: may be a memory map; one batch at a time is read.
+        device: where the batches go.
+        batch_size: images per forward pass, at least 1.
+
+    Raises:
+        DataError: if there is no image, or the model returns something else than one vector per image.
+    """
+    if not len(images):
+        raise DataError("there is no image to embed")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    parts = []
+    with _evaluation_mode(model), torch.no_grad():
+        for start in range(0, len(images), batch_size):
+            batch = np.array(images[start : start + batch_size])  # a copy: torch cannot share read-only memory
+            output = model(to_float(torch.from_numpy(batch).to(device)))
+            if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(batch):
+                shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                raise DataError(f"the model must map {len(batch)} images to ({len(batch)}, D), not {shape}")
+            parts.append(output.float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Switch to evaluation mode, then give each module its own mode back: frozen ones were not in training mode."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,133 @@
+"""The whole flow of one run on one page: data, network, loss, training, evaluation, record."""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+from torch import nn
+
+from dml_bench.data.dataset import DATASETS, Split
+from dml_bench.data.samplers import SAMPLERS
+from dml_bench.evaluation.evaluate import Scores, evaluate
+from dml_bench.evaluation.extract import extract
+from dml_bench.evaluation.metrics import parse_metric
+from dml_bench.losses import LOSSES
+from dml_bench.losses import build as build_loss
+from dml_bench.losses.merging import centers_left
+from dml_bench.models.backbone import BACKBONES
+from dml_bench.models.embedder import build_embedder
+from dml_bench.randomness import derive_seed
+from dml_bench.recipe.check import Run, Vocabulary
+from dml_bench.recipe.reader import write_recipe
+from dml_bench.recipe.schema import Recipe
+from dml_bench.results.journal import Journal, Tell
+from dml_bench.results.record import RunRecord
+from dml_bench.results.store import publishing
+from dml_bench.training.fit import fit
+from dml_bench.training.optimizers import OPTIMIZERS
+from dml_bench.training.schedules import SCHEDULES
+
+REGISTRIES = {registry.kind: registry for registry in (LOSSES, DATASETS, BACKBONES, SAMPLERS, OPTIMIZERS, SCHEDULES)}
+VOCABULARY = Vocabulary(REGISTRIES, parse_metric)
+"""Every name a recipe may use."""
+
+
+def execute(run: Run, folder: Path, *, device: str = "cpu", tell: Tell = lambda event: None) -> RunRecord:
+    """Do one run and publish it as ``folder/<run id>``; a run that fails is published with its reason.
+
+    Args:
+        run: a checked run.
+        folder: where its folder goes.
+        device: a torch device, such as ``cpu`` or ``cuda:0``.
+        tell: receives progress events.
+    """
+    journal = Journal(run, tell)
+    count = run.recipe.training.threads if run.recipe.training else 1
+    with publishing(folder, run.run_id) as work:
+        try:
+            with threads(count):
+                scores = _flow(run.recipe, torch.device(device), journal, work)
+            record = journal.record("ok", scores)
+        except Exception as error:
+            journal.lines.append(traceback.format_exc())
+            record = journal.record("failed", {}, f"{type(error).__name__}: {error}")
+        record.write(work)
+        (work / "recipe.yaml").write_text(write_recipe(run.recipe), encoding="utf-8")
+        (work / "log.txt").write_text("\n".join([*journal.lines, ""]), encoding="utf-8")
+    return record
+
+
+def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) -> Scores:
+    with journal.phase("data"):
+        split = load_split(recipe)
+        journal.data = describe(split)
+    shape, moments = split.train.image_shape, split.train.moments
+    model = build_embedder(recipe.backbone, recipe.embedding, shape, moments, recipe.seed).to(device)
+    journal.embedding_dim = model.embedding_dim
+    if recipe.loss and recipe.training:
+        with journal.phase("train"):
+            loss = _loss(recipe, split, model.embedding_dim).to(device)
+            hooks = {"on_step": journal.step, "on_epoch": journal.epoch}
+            fit(model, loss, split.train, recipe.training, seed=recipe.seed, device=device, **hooks)
+            journal.centers_left = _centers_left(loss)
+    with journal.phase("evaluate"):
+        embeddings = extract(model, split.test.images, device=device)
+        np.savez(work / "embeddings.npz", embeddings=embeddings, labels=split.test.labels)
+        evaluation, seed = recipe.evaluation, derive_seed(recipe.seed, "k-means") % 2**31
+        scores = evaluate(embeddings, split.test.labels, evaluation.metrics, restarts=evaluation.restarts, seed=seed)
+    journal.data |= {"queries": scores.queries, "singletons": scores.singletons}
+    return scores
+
+
+def load_split(recipe: Recipe) -> Split:
+    """Load the data of a recipe from its ``data_root``, else from ``$DML_BENCH_DATA``; the last one stays loaded."""
+    return _load(json.dumps(recipe.dataset), recipe.data_root or os.environ.get("DML_BENCH_DATA"))
+
+
+@lru_cache(maxsize=1)
+def _load(choice: str, root: str | None) -> Split:
+    options = json.loads(choice)
+    return DATASETS.build(options.pop("name"), Path(root) if root else None, **options)
+
+
+def describe(split: Split) -> dict[str, object]:
+    """Return what a record keeps of its data: digest, image shape and sizes."""
+    parts = {"train": split.train, "test": split.test}
+    sizes = {name: {"images": len(part), "classes": part.num_classes} for name, part in parts.items()}
+    return {"digest": split.digest, "image_shape": list(split.train.image_shape), **sizes}
+
+
+def _loss(recipe: Recipe, split: Split, embedding_dim: int) -> nn.Module:
+    options = dict(recipe.loss or {})
+    name, counts = options.pop("name"), torch.from_numpy(split.train.class_counts)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(recipe.seed, "loss"))
+        return build_loss(name, split.train.num_classes, embedding_dim, class_counts=counts, **options)
+
+
+def _centers_left(loss: nn.Module) -> tuple[int, ...]:
+    centers = getattr(loss, "centers", None)
+    if not isinstance(centers, torch.Tensor) or centers.ndim != 3 or centers.shape[1] == 1:
+        return ()
+    return tuple(centers_left(centers.detach()).tolist())
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Give torch, faiss and the numeric libraries ``count`` threads, and put things back afterwards."""
+    before = torch.get_num_threads()
+    with threadpool_limits(count):
+        torch.set_num_threads(count)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)

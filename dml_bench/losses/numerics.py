@@ -1,0 +1,62 @@
+"""Precision, and the guards that keep values exact and gradients finite at the poles of a formula, each one once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+MASKED = -1e30
+"""Stands for minus infinity: it vanishes in a logsumexp, but a row of nothing else still has finite gradients."""
+
+
+@contextmanager
+def full_precision(embeddings: Float[Tensor, "N D"]) -> Iterator[Float[Tensor, "N D"]]:
+    """Switch autocast off and yield the embeddings in float32, or float64 if they are that."""
+    with torch.autocast(embeddings.device.type, enabled=False):
+        yield embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+
+
+def length(vectors: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
+    """Return the Euclidean lengths of vectors, at least 1e-12, so that they can be divided by."""
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
+    return lengths.clamp(min=1e-12)
+
+
+def unit(vectors: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
+    """Divide vectors by their length, or by 1e-12 where it is smaller."""
+    return vectors / length(vectors)[..., None]
+
+
+def safe_sqrt(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Take the square root of what is positive; all else gives 0 and gets no gradient."""
+    positive = values > 0
+    # The inner `where` keeps the infinite derivative at 0 out of the graph: inf * 0 would be NaN.
+    return torch.where(positive, torch.where(positive, values, 1.0).sqrt(), 0.0)
+
+
+def softplus(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return ``log(1 + exp(values))``; torch's own drops the tail beyond 20, up to 2e-9."""
+    return -F.logsigmoid(-values)
+
+
+def masked_logsumexp(values: Float[Tensor, "N C"], mask: Bool[Tensor, "N C"]) -> Float[Tensor, " N"]:
+    """Take the logsumexp over the entries of each row where ``mask`` is true; about -1e30 where it never is."""
+    return values.masked_fill(~mask, MASKED).logsumexp(dim=1)
+
+
+def pairwise_distances(vectors: Float[Tensor, "N D"]) -> Float[Tensor, "N N"]:
+    """Measure Euclidean distances between all rows; equal rows are exactly 0 apart and get no gradient.
+
+    The faster way through inner products loses half of the digits for close rows, which decide which triplets count.
+    """
+    return torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def mean_or_zero(values: Float[Tensor, " M"], embeddings: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
+    """Average ``values``; where there are none, return a 0 that backward can start from."""
+    return values.mean() if len(values) else (0 * embeddings).sum()

@@ -1,0 +1,1 @@
+"""What a run is, as YAML: schema, reader, grid and identity. Needs no torch."""

@@ -1,0 +1,142 @@
+"""One point of a grid against schema and registries: what is wrong with it, or the checked run."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from dml_bench.errors import OptionError, Path, Problem
+from dml_bench.recipe.grid import Point
+from dml_bench.recipe.identity import recipe_id
+from dml_bench.recipe.schema import CHOICES, Recipe, Section
+from dml_bench.registry import Registry, plain, show, suggestion
+
+OWN_COLUMNS = {"dataset", "backbone", "embedding.dim", "loss", "seed"}
+"""Axes that tables show in a column of their own."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What names a recipe may use: the registries by kind, and a check of metric names."""
+
+    registries: Mapping[str, Registry[Any]]
+    check_metric: Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One checked run, and the options that set it apart in a table (see ``RunRecord.options``)."""
+
+    recipe: Recipe
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def recipe_id(self) -> str:
+        """The id of the recipe, the seed left out."""
+        return recipe_id(self.recipe.document())
+
+    @property
+    def run_id(self) -> str:
+        """The name of the run's folder."""
+        return f"{self.recipe_id}-s{self.recipe.seed}"
+
+    @property
+    def method(self) -> str:
+        """What makes the embeddings: a loss, or ``untrained`` or ``raw_pixels`` for a reference."""
+        if self.recipe.loss:
+            return str(self.recipe.loss["name"])
+        return "untrained" if self.recipe.embedding else "raw_pixels"
+
+
+def check_point(point: Point, vocabulary: Vocabulary) -> tuple[Run | None, list[Problem]]:
+    """Check one point of a grid; return the run, or everything that is wrong with it."""
+    values = copy.deepcopy(point.values)
+    problems = [p for path, kind in CHOICES.items() for p in _fill(values, path, vocabulary.registries[kind])]
+    try:
+        recipe = Recipe.model_validate(values)
+    except ValidationError as error:
+        return None, [*map(_schema_problem, error.errors()), *problems]
+    for i, metric in enumerate(recipe.evaluation.metrics):
+        try:
+            vocabulary.check_metric(metric)
+        except OptionError as error:
+            problems += [Problem(("evaluation", "metrics", i), problem.message) for problem in error.problems]
+    return (None, problems) if problems else (complete(recipe, vocabulary, point.axes), [])
+
+
+def complete(recipe: Recipe, vocabulary: Vocabulary, axes: list[str]) -> Run:
+    """Fill in the options that the recipe's choices left to their defaults, and name what sets the run apart."""
+    values = recipe.document()
+    if recipe.loss is None:
+        values["training"] = None
+    for path, kind in CHOICES.items():
+        _fill(values, path, vocabulary.registries[kind])
+    return Run(Recipe.model_validate(values), _options(values, axes, vocabulary.registries["losses"]))
+
+
+def references(runs: list[Run], vocabulary: Vocabulary) -> Iterator[Run]:
+    """Yield the rows that every table is read against: the same networks untrained, and raw 16 x 16 pixels."""
+    for run in runs:
+        yield complete(run.recipe.model_copy(update={"loss": None}), vocabulary, [])
+    for run in runs:
+        change = {"loss": None, "backbone": {"name": "pixels"}, "embedding": None, "seed": runs[0].recipe.seed}
+        yield complete(run.recipe.model_copy(update=change), vocabulary, [])
+
+
+def _fill(values: dict[str, Any], path: Path, registry: Registry[Any]) -> list[Problem]:
+    """Check the choice at ``path`` and fill in its defaults in place; what is absent or no choice is the schema's."""
+    here: Any = values
+    for part in path[:-1]:
+        here = here.get(part) if isinstance(here, dict) else None
+    choice = here.get(path[-1]) if isinstance(here, dict) else None
+    bare = isinstance(choice, str)
+    choice = {"name": choice} if bare else choice
+    if not isinstance(choice, dict) or not isinstance(choice.get("name"), str):
+        return []
+    try:
+        entry = registry[choice["name"]]
+    except OptionError as error:
+        return [Problem(path if bare else (*path, "name"), problem.message) for problem in error.problems]
+    try:
+        options = {key: value for key, value in choice.items() if key != "name"}
+        here[path[-1]] = {"name": entry.name, **entry.check(options)}
+    except OptionError as error:
+        return [Problem((*path, *problem.path), problem.message) for problem in error.problems]
+    return []
+
+
+def _options(values: dict[str, Any], axes: list[str], losses: Registry[Any]) -> dict[str, Any]:
+    loss = values["loss"] or {}
+    defaults = {option.name: option.default for option in losses[loss["name"]].options} if loss else {}
+    options = {key: value for key, value in loss.items() if key != "name" and value != defaults[key]}
+    for axis in axes:
+        if axis not in OWN_COLUMNS and not axis.startswith("loss."):
+            value: Any = values
+            for part in axis.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            options[axis] = value
+    return options
+
+
+def _schema_problem(item: Any) -> Problem:
+    path: Path = tuple(part for part in item["loc"] if not (isinstance(part, str) and "[" in part))
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        return Problem(path, f"unknown key{suggestion(str(path[-1]), known)}; known: {', '.join(known)}")
+    given = "" if item["type"] in ("missing", "value_error") else f", not {show(item['input'])}"
+    return Problem(path, plain(item["msg"]) + given)
+
+
+def _known_keys(path: Path) -> list[str]:
+    """Return the keys that the section at ``path`` may have."""
+    section: type[Section] = Recipe
+    for part in path:
+        kind = section.model_fields[str(part)].annotation
+        kinds = getattr(kind, "__args__", (kind,))
+        section = next(k for k in kinds if isinstance(k, type) and issubclass(k, Section))
+    return [*section.model_fields, *(("seeds", "grid", "references") if section is Recipe else ())]

@@ -1,0 +1,150 @@
+"""YAML to checked runs, with every error at once, each with file and line; and back."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Iterable, Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from dml_bench.errors import Path, Problem, RecipeError
+from dml_bench.recipe.check import Run, Vocabulary, check_point, references
+from dml_bench.recipe.grid import assign, expand
+from dml_bench.recipe.schema import Recipe
+from dml_bench.registry import show
+
+Source = FilePath | str | Mapping[str, Any]
+
+
+def read_recipe(source: Source, vocabulary: Vocabulary, changes: Iterable[str] = ()) -> list[Run]:
+    """Read a recipe file (or an equal mapping), apply ``changes`` such as ``"training.epochs=3"``, expand and check it.
+
+    Returns:
+        The runs of the grid in the order written, duplicates dropped, reference runs last.
+
+    Raises:
+        RecipeError: one line ``file:line: path: what`` per problem; all problems of the recipe at once.
+    """
+    document, lines, name = _load(source)
+    sets = _apply(document, changes)
+    document.setdefault("name", "recipe" if isinstance(source, Mapping) else FilePath(name).stem)
+    runs: dict[str, Run] = {}
+    found: dict[str, Problem] = {}
+    with_references = document.pop("references", True)
+    if not isinstance(with_references, bool):
+        found["references"] = Problem(("references",), f"must be true or false, not {show(with_references)}")
+    try:
+        for point in expand(document):
+            run, problems = check_point(point, vocabulary)
+            for problem in problems:
+                problem = Problem(point.origin(problem.path), problem.message)
+                found.setdefault(str(problem), problem)
+            if run:
+                runs.setdefault(run.run_id, run)
+    except RecipeError as error:
+        found |= {str(problem): problem for problem in error.problems or (Problem((), str(error)),)}
+    if found:
+        where = [_place(problem, name, lines, sets) for problem in found.values()]
+        raise RecipeError("\n".join(f"{w}: {p}" for w, p in zip(where, found.values(), strict=True)), [*found.values()])
+    for run in references(list(runs.values()), vocabulary) if with_references else ():
+        runs.setdefault(run.run_id, run)
+    return list(runs.values())
+
+
+def write_recipe(recipe: Recipe) -> str:
+    """Write one run as a recipe file that repeats it."""
+    stream = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.dump({**recipe.document(), "references": False}, stream)
+    return stream.getvalue()
+
+
+def _load(source: Source) -> tuple[dict[str, Any], Any, str]:
+    """Return the plain document, the same with line numbers, and the name to call it."""
+    if isinstance(source, Mapping):
+        return _plain(copy.deepcopy(dict(source)), "recipe"), None, "recipe"
+    path = FilePath(source)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text file"
+        raise RecipeError(f"{path}: cannot read the recipe: {reason}") from None
+    try:
+        lines = YAML(typ="rt").load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        what = str(getattr(error, "problem", None) or error).splitlines()[0]
+        raise RecipeError(f"{path}{f':{mark.line + 1}' if mark else ''}: not valid YAML: {what}") from None
+    document = _plain(lines, str(path))
+    if not isinstance(document, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping with at least dataset and loss, not {show(document)}")
+    return document, lines, str(path)
+
+
+def _plain(value: Any, name: str) -> Any:
+    """Strip the reader's own types, so that only what JSON knows is left."""
+    if isinstance(value, Mapping):
+        odd = [key for key in value if not isinstance(key, str)]
+        if odd:
+            raise RecipeError(f"{name}: keys must be text, not {odd[0]!r}")
+        return {str(key): _plain(item, name) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, name) for item in value]
+    if value is None or isinstance(value, bool):
+        return value
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    raise RecipeError(
+        f"{name}: {value!r} is nothing a recipe can hold (text, number, true, false, null, list, mapping)"
+    )
+
+
+def _apply(document: dict[str, Any], changes: Iterable[str]) -> dict[Path, str]:
+    """Apply ``a.b=v`` changes to the document in place; return them by path."""
+    sets: dict[Path, str] = {}
+    for change in changes:
+        key, sign, text = change.partition("=")
+        if not sign or not all(key.split(".")):
+            raise RecipeError(f"--set {change}: write it as path=value, such as --set training.epochs=3")
+        try:
+            value = _plain(YAML(typ="rt").load(text), f"--set {change}")
+        except YAMLError:
+            raise RecipeError(f"--set {change}: the value is not valid YAML") from None
+        path = _settable(document, key, change)
+        assign(document, path, value)
+        sets[path] = change
+    return sets
+
+
+def _settable(document: dict[str, Any], key: str, change: str) -> Path:
+    """Return the path to set, unless the grid would overrule it."""
+    grid = document.get("grid")
+    blocks = grid if isinstance(grid, list) else [grid]
+    axes = {axis for block in blocks if isinstance(block, dict) for axis in block}
+    if key in axes:
+        raise RecipeError(f"--set {change}: '{key}' is an axis of the grid; set it as --set 'grid.{key}=[...]'")
+    if not key.startswith("grid."):
+        return tuple(key.split("."))
+    if isinstance(grid, list):
+        raise RecipeError(f"--set {change}: this grid has several blocks; set all of it with --set 'grid=[...]'")
+    return "grid", key.removeprefix("grid.")
+
+
+def _place(problem: Problem, name: str, lines: Any, sets: Mapping[Path, str]) -> str:
+    """Say where a problem was written: ``file:line``, or the ``--set`` that wrote it."""
+    for path, change in sets.items():
+        if problem.path[: len(path)] == path:
+            return f"--set {change}"
+    line, here = None, lines
+    for part in problem.path:
+        try:
+            line, here = here.lc.data[part][0] + 1, here[part]
+        except (AttributeError, KeyError, TypeError, IndexError):
+            break
+    return name if line is None else f"{name}:{line}"

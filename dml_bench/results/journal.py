@@ -1,0 +1,76 @@
+"""What is known of a run while it goes on: enough, at any moment, for the record of a run that fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from dml_bench.recipe.check import Run
+from dml_bench.recipe.identity import protocol_id
+from dml_bench.results.environment import environment
+from dml_bench.results.record import Epoch, RunRecord
+
+Tell = Callable[[Mapping[str, Any]], None]
+"""Receives what happens: ``{"event": "phase" | "step" | "epoch", ...}``."""
+
+
+class Journal:
+    """Collect timings, the training curve and the log lines of one run."""
+
+    def __init__(self, run: Run, tell: Tell) -> None:
+        self.run, self._tell = run, tell
+        self.curve: list[Epoch] = []
+        self.lines: list[str] = []
+        self.seconds: dict[str, float] = {}
+        self.data: dict[str, Any] = {}
+        self.embedding_dim = run.recipe.embedding.dim if run.recipe.embedding else 0
+        self.centers_left: tuple[int, ...] = ()
+        self._start = time.perf_counter()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a part of the run under ``name``."""
+        self._tell({"event": "phase", "phase": name})
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.perf_counter() - start, 3)
+            self.lines.append(f"{name}: {self.seconds[name]:.2f} s")
+
+    def step(self, step: Any) -> None:
+        """Tell where training stands."""
+        self._tell({"event": "step", **vars(step)})
+
+    def epoch(self, result: Any) -> None:
+        """Note a finished epoch, whose fields are those of ``Epoch``."""
+        epoch = Epoch(**vars(result))
+        self.curve.append(epoch)
+        self.lines.append(f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, {epoch.images_per_second:.0f} images/s")
+        self._tell({"event": "epoch", **vars(epoch)})
+
+    def record(self, status: Literal["ok", "failed"], metrics: Mapping[str, float], reason: str = "") -> RunRecord:
+        """Return the record as things stand."""
+        recipe = self.run.recipe
+        return RunRecord(
+            recipe_name=recipe.name,
+            recipe_id=self.run.recipe_id,
+            protocol_id=protocol_id(self.data["digest"]) if self.data else "",
+            seed=recipe.seed,
+            dataset=recipe.dataset["name"],
+            loss=self.run.method,
+            backbone=recipe.backbone["name"],
+            embedding_dim=self.embedding_dim,
+            status=status,
+            reason=reason,
+            options=dict(self.run.options),
+            metrics=dict(metrics),
+            curve=tuple(self.curve),
+            centers_left=self.centers_left,
+            seconds={**self.seconds, "total": round(time.perf_counter() - self._start, 3)},
+            data=self.data,
+            environment=environment(),
+            recipe=recipe.document(),
+        )

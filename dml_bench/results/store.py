@@ -1,0 +1,107 @@
+"""The folder of runs: worked on in a hidden sibling, published by one rename, never edited afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dml_bench.errors import ResultsError
+from dml_bench.results.record import RunRecord
+
+
+def prepare(folder: Path) -> None:
+    """Make ``folder`` if need be, prove that it can be written, and sweep what killed runs left behind.
+
+    Raises:
+        ResultsError: naming the folder and the reason.
+    """
+    probe = folder / f".write-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+        for leftover in folder.glob(".work-*"):
+            if not _alive(leftover.name.rsplit("-", 1)[-1]):
+                shutil.rmtree(leftover, ignore_errors=True)
+        for replaced in folder.glob(".old-*"):
+            published = folder / replaced.name.removeprefix(".old-")
+            shutil.rmtree(replaced) if published.exists() else replaced.rename(published)
+    except OSError as error:
+        raise ResultsError(f"{folder}: cannot write here: {error.strerror}; choose another folder with --out") from None
+
+
+def find_run(folder: Path, run_id: str) -> RunRecord | None:
+    """Return the record of a published run, or None if there is none.
+
+    Raises:
+        ResultsError: if the run's folder is there but its record is broken.
+    """
+    path = folder / run_id
+    return RunRecord.read(path / "record.json") if path.exists() else None
+
+
+@contextmanager
+def publishing(folder: Path, run_id: str) -> Iterator[Path]:
+    """Give a hidden folder to fill, and publish it as ``folder/run_id`` when the block ends well.
+
+    A run already there is replaced whole. If the block raises, nothing is published and the hidden folder goes.
+    """
+    work = folder / f".work-{run_id}-{os.getpid()}"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        yield work
+        for path in work.iterdir():
+            _sync(path)
+        _sync(work)
+        target, old = folder / run_id, folder / f".old-{run_id}"
+        if target.exists():
+            target.rename(old)
+        work.rename(target)
+        _sync(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def read_runs(folders: Iterable[Path]) -> list[RunRecord]:
+    """Read every published run at or below ``folders``, in order of path.
+
+    Raises:
+        ResultsError: if a folder is missing, holds no run, or a record is broken; the file is named, never skipped.
+    """
+    records: dict[Path, RunRecord] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise ResultsError(f"{folder}: no such folder of runs")
+        paths = [path for path in sorted(folder.rglob("record.json")) if not _hidden(path.relative_to(folder))]
+        if not paths:
+            raise ResultsError(f"{folder}: no published run in it (a run is a folder with a record.json)")
+        records |= {path.resolve(): RunRecord.read(path) for path in paths}
+    return list(records.values())
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or folder to the disk, so that a rename never outruns what it publishes."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,1 @@
+"""Where and in what order the runs of a grid are executed."""

@@ -1,0 +1,140 @@
+"""The training loop. It knows no loss by name and never sees a test class."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dml_bench.data.augment import augment, to_float
+from dml_bench.data.dataset import ImageSet
+from dml_bench.data.samplers import SAMPLERS
+from dml_bench.errors import TrainingError
+from dml_bench.randomness import derive_seed
+from dml_bench.recipe.schema import Training
+from dml_bench.training.optimizers import OPTIMIZERS
+from dml_bench.training.precision import autocast, lay_out
+from dml_bench.training.schedules import SCHEDULES, warm_up
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch came to; ``loss`` is the mean over its steps."""
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    images_per_second: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where training stands, for a progress display."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    images_per_second: float
+
+
+def fit(
+    model: nn.Module,
+    loss: nn.Module,
+    train: ImageSet,
+    settings: Training,
+    *,
+    seed: int,
+    device: torch.device,
+    on_step: Callable[[Step], None] = lambda step: None,
+    on_epoch: Callable[[EpochResult], None] = lambda epoch: None,
+) -> list[EpochResult]:
+    """Train ``model`` and the parameters of ``loss`` in place; the weights after the last step are the result.
+
+    Args:
+        model: maps images ``(N, C, H, W)`` in [0, 1] to embeddings ``(N, D)``.
+        loss: maps embeddings, labels and training-set positions to a scalar, and has ``param_groups(base_lr)``.
+        train: the training images and labels.
+        settings: epochs, sampler, optimizer, schedule, ...; see the recipe schema.
+        seed: of the batches and the augmentation; each epoch has generators of its own.
+        device: where model and loss are.
+        on_step: is told where training stands after each step.
+        on_epoch: is told what each epoch came to.
+
+    Returns:
+        What each epoch came to.
+
+    Raises:
+        TrainingError: if the loss is not finite, or a parameter of the loss is not trained.
+    """
+    lay_out(model, settings.precision)
+    sampler = _build(SAMPLERS, settings.sampler, train.labels)
+    optimizer = _build(OPTIMIZERS, settings.optimizer, _groups(model, loss, settings))
+    rates = [group["lr"] for group in optimizer.param_groups]
+    factor = warm_up(_build(SCHEDULES, settings.schedule, settings.epochs), settings.warmup_epochs, len(sampler))
+    before = {name: p.detach().clone() for name, p in loss.named_parameters()}
+    curve = []
+    for epoch in range(1, settings.epochs + 1):
+        model.train()
+        loss.train()
+        start, images, total = time.perf_counter(), 0, 0.0
+        for step, (batch, labels, indices) in enumerate(_batches(train, sampler, settings, seed, epoch, device)):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor(epoch - 1 + step / len(sampler))
+            with autocast(settings.precision, device):
+                embeddings = model(lay_out(batch, settings.precision))
+            value = loss(embeddings.float(), labels, indices)
+            number = float(value.detach())
+            if not math.isfinite(number):
+                raise TrainingError(
+                    f"the loss is {number} in epoch {epoch}, step {step + 1}: try a lower learning rate or scale"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            optimizer.step()
+            images, total = images + len(labels), total + number
+            on_step(Step(epoch, step + 1, len(sampler), number, images / (time.perf_counter() - start)))
+        seconds = time.perf_counter() - start
+        curve.append(
+            EpochResult(epoch, total / len(sampler), optimizer.param_groups[0]["lr"], images / seconds, seconds)
+        )
+        on_epoch(curve[-1])
+    still = [name for name, p in loss.named_parameters() if p.requires_grad and torch.equal(p.detach(), before[name])]
+    if still:
+        raise TrainingError(f"training never moved the loss's {', '.join(still)}")
+    return curve
+
+
+def _build(registry: Any, choice: Mapping[str, Any], *facts: Any) -> Any:
+    return registry.build(choice["name"], *facts, **{key: value for key, value in choice.items() if key != "name"})
+
+
+def _groups(model: nn.Module, loss: nn.Module, settings: Training) -> list[dict[str, Any]]:
+    """Return the optimizer's groups: the network, and each group of the loss at the rates the recipe gives it."""
+    own = settings.centers.lr or settings.optimizer["lr"]
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+    for group in loss.param_groups(own):  # type: ignore[operator]
+        groups.append({"params": group["params"], "lr": group["lr"], "weight_decay": settings.centers.weight_decay})
+    known = {id(p) for group in groups for p in group["params"]}
+    lost = [name for name, p in loss.named_parameters() if p.requires_grad and id(p) not in known]
+    if lost:
+        raise TrainingError(f"param_groups of {type(loss).__name__} leaves out {', '.join(lost)}")
+    return groups
+
+
+def _batches(
+    train: ImageSet, sampler: Any, settings: Training, seed: int, epoch: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield the epoch's batches on the device: images in [0, 1], labels, positions in the training set."""
+    noise = torch.Generator().manual_seed(derive_seed(seed, "augmentation", epoch))
+    for indices in sampler.batches(np.random.default_rng(derive_seed(seed, "sampler", epoch))):
+        images = to_float(torch.from_numpy(train.images[indices]).to(device))
+        labels = torch.from_numpy(train.labels[indices]).to(device)
+        yield augment(images, settings.augmentation, noise), labels, torch.from_numpy(indices).to(device)

@@ -1,0 +1,163 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dml_bench.errors import RecipeError
+from dml_bench.flow import VOCABULARY
+from dml_bench.recipe.reader import read_recipe, write_recipe
+
+MINIMAL = {"dataset": "digits", "loss": "norm_softmax"}
+
+
+def read(text, tmp_path, changes=()):
+    path = tmp_path / "test.yaml"
+    path.write_text(text, encoding="utf-8")
+    return read_recipe(path, VOCABULARY, changes)
+
+
+def mistakes(text, tmp_path, changes=()):
+    with pytest.raises(RecipeError) as caught:
+        read(text, tmp_path, changes)
+    return str(caught.value).replace(str(tmp_path) + "/", "").splitlines()
+
+
+def test_defaults_are_spelt_out():
+    (run, *_) = read_recipe(MINIMAL, VOCABULARY)
+    assert run.recipe.loss == {"name": "norm_softmax", "scale": 20.0, "learn_scale": False}
+    assert run.recipe.training.sampler == {"name": "pxk", "classes_per_batch": 16, "images_per_class": 4}
+
+
+def test_references_come_last_and_once():
+    recipe = {**MINIMAL, "seeds": [3, 4], "grid": {"loss": ["norm_softmax", "proxy_nca"], "training.epochs": [1, 2]}}
+    runs = read_recipe(recipe, VOCABULARY)
+    assert [run.method for run in runs[8:]] == ["untrained", "untrained", "raw_pixels"]
+    assert [run.recipe.seed for run in runs[8:]] == [3, 4, 3]
+    assert len(read_recipe({**recipe, "references": False}, VOCABULARY)) == 8
+
+
+def test_every_mistake_is_reported_with_its_line(tmp_path):
+    text = """dataset: {name: glyfs}
+training:
+  epochs: 0
+  sampler: {name: pxk, classes: 5}
+embedding: {dims: 3}
+evaluation: {metrics: [recal@1]}
+grid:
+  loss:
+    - softtriple
+    - {name: arcface, margn: 0.5}
+    - name: softripple
+"""
+    found = mistakes(text, tmp_path)
+    assert len(found) == 6
+    starts = [
+        ("test.yaml:5: embedding.dims: unknown key (did you mean 'dim'?)"),
+        ("test.yaml:3: training.epochs: must be greater than or equal to 1, not 0"),
+        ("test.yaml:1: dataset.name: no datasets named 'glyfs' (did you mean 'glyphs'?)"),
+        ("test.yaml:4: training.sampler.classes: 'pxk' has no option 'classes'"),
+        ("test.yaml:10: grid.loss[1].margn: 'arcface' has no option 'margn' (did you mean 'margin'?)"),
+        ("test.yaml:11: grid.loss[2].name: no losses named 'softripple' (did you mean 'softtriple'?)"),
+    ]
+    for start in starts:
+        assert any(line.startswith(start) for line in found), (start, found)
+
+
+def test_metric_names_are_checked(tmp_path):
+    (found,) = mistakes("dataset: digits\nloss: norm_softmax\nevaluation:\n  metrics: [nmi,\n    recal@1]\n", tmp_path)
+    assert found.startswith("test.yaml:5: evaluation.metrics[1]: ")
+    assert "recall@" in found
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        ("dataset: digits\ndataset: glyphs\n", "test.yaml:2: not valid YAML: found duplicate key"),
+        ("dataset: [digits\n", "test.yaml:2: not valid YAML"),
+        ("- digits\n", "test.yaml: a recipe is a mapping"),
+        ("", "test.yaml: a recipe is a mapping"),
+        ("loss: norm_softmax\n", "test.yaml: dataset: is required"),
+        ("dataset: digits\nloss: norm_softmax\nseeds: 3\n", "test.yaml:3: seeds: must be a list"),
+        ("dataset: digits\nloss: norm_softmax\nseeds: [0]\nseed: 1\n", "test.yaml:3: seeds: is given beside seed"),
+        ("dataset: digits\nloss: norm_softmax\ngrid: {loss: arcface}\n", "test.yaml:3: grid.loss: must be a list"),
+        ("dataset: digits\nloss: {scale: 3}\n", "test.yaml:2: loss: needs a name"),
+        ("dataset: digits\nloss: norm_softmax\nname: ../x\n", "test.yaml:3: name: "),
+        ("dataset: digits\nloss: norm_softmax\nreferences: 1\n", "test.yaml:3: references: must be true or false"),
+    ],
+)
+def test_wrong_files_say_where(text, start, tmp_path):
+    assert mistakes(text, tmp_path)[0].startswith(start)
+
+
+def test_yaml_is_read_as_1_2(tmp_path):
+    text = "dataset: digits\nloss: norm_softmax\ndescription: no\ntraining: {optimizer: {name: adamw, lr: 1e-5}}\n"
+    recipe = read(text, tmp_path)[0].recipe
+    assert recipe.description == "no"
+    assert recipe.training.optimizer["lr"] == 1e-5
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(RecipeError, match="nowhere.yaml: cannot read the recipe: No such file"):
+        read_recipe(tmp_path / "nowhere.yaml", VOCABULARY)
+
+
+def test_set_overrules_the_recipe(tmp_path):
+    runs = read("dataset: digits\nloss: softtriple\n", tmp_path, ["loss.gamma=0.2", "seeds=[5]", "training.epochs=3"])
+    assert (runs[0].recipe.loss["gamma"], runs[0].recipe.seed, runs[0].recipe.training.epochs) == (0.2, 5, 3)
+
+
+def test_set_reaches_axes_of_the_grid(tmp_path):
+    text = "dataset: digits\nloss: softtriple\ngrid: {training.epochs: [1, 2]}\n"
+    runs = read(text, tmp_path, ["grid.training.epochs=[7]"])
+    assert [run.recipe.training.epochs for run in runs if run.recipe.loss] == [7]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("training.epochs", "write it as path=value"),
+        ("training.epochs=[", "not valid YAML"),
+        ("training.epochs=0", "--set training.epochs=0: training.epochs: must be greater"),
+        ("seed.x=1", "has no parts to set"),
+        ("training.threads=4", "'training.threads' is an axis of the grid"),
+    ],
+)
+def test_wrong_set_is_an_error(change, words, tmp_path):
+    text = "dataset: digits\nloss: softtriple\nseed: 0\ngrid: {training.threads: [1]}\n"
+    assert words in "\n".join(mistakes(text, tmp_path, [change]))
+
+
+def test_grid_blocks_are_joined_and_duplicates_dropped():
+    grid = [{"loss": ["norm_softmax", "proxy_nca"]}, {"loss": [{"name": "norm_softmax", "scale": 20}, "softtriple"]}]
+    runs = read_recipe({"dataset": "digits", "grid": grid, "references": False}, VOCABULARY)
+    assert [run.method for run in runs] == ["norm_softmax", "proxy_nca", "softtriple"]
+
+
+def test_options_are_what_differs_from_the_default_and_the_axes():
+    grid = {"loss": [{"name": "softtriple", "gamma": 0.1, "scale": 30}], "training.epochs": [3]}
+    (run, *_) = read_recipe({"dataset": "digits", "grid": grid}, VOCABULARY)
+    assert run.options == {"scale": 30.0, "training.epochs": 3}
+
+
+def test_a_written_recipe_reads_back_as_the_same_run(tmp_path):
+    (run, *_) = read_recipe({**MINIMAL, "seed": 7}, VOCABULARY)
+    (again,) = read(write_recipe(run.recipe), tmp_path)
+    assert again.run_id == run.run_id
+
+
+@given(st.permutations(["dataset", "loss", "training", "seed"]))
+def test_order_and_spelt_out_defaults_do_not_change_the_id(keys):
+    full = {**MINIMAL, "training": {"precision": "fp32", "epochs": 10}, "seed": 0}
+    shuffled = read_recipe({key: full[key] for key in keys}, VOCABULARY)
+    assert shuffled[0].run_id == read_recipe(MINIMAL, VOCABULARY)[0].run_id
+
+
+@pytest.mark.parametrize(
+    "change", ["training.precision=bf16", "training.threads=2", "embedding.dim=32", "loss.scale=21"]
+)
+def test_what_changes_digits_changes_the_id(change):
+    assert read_recipe(MINIMAL, VOCABULARY, [change])[0].recipe_id != read_recipe(MINIMAL, VOCABULARY)[0].recipe_id
+
+
+@pytest.mark.parametrize("change", ["seed=3", "name=other", "data_root=/data", "description=words"])
+def test_what_changes_no_digit_leaves_the_id(change):
+    assert read_recipe(MINIMAL, VOCABULARY, [change])[0].recipe_id == read_recipe(MINIMAL, VOCABULARY)[0].recipe_id

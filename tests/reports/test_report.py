@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import os
+import re
+
+import pandas as pd
+import pytest
+
+from dml_bench.errors import ResultsError
+from dml_bench.reports.report import write_report
+
+
+def test_report_has_tables_and_then_pictures(quickstart, tmp_path):
+    written = write_report(quickstart[:4] + quickstart[12:14], tmp_path / "new" / "report")
+    assert [path.name for path in written] == [
+        *("results.csv", "summary.csv", "summary.md", "recall_curves.png", "recall_curves.svg", "metrics.png"),
+        *("metrics.svg", "training_curves.png", "training_curves.svg", "centers.png", "centers.svg"),
+    ]
+    assert sorted(path.name for path in written[0].parent.iterdir()) == sorted(path.name for path in written)
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in written if path.suffix == ".png")
+    means = pd.read_csv(written[0]).groupby(["loss", "metric"])["value"].mean()
+    summary = pd.read_csv(written[1]).set_index("loss")
+    assert summary.loc["softtriple", "nmi_mean"] == pytest.approx(means["softtriple", "nmi"], abs=1e-12)
+
+
+def test_a_report_without_pictures(make, tmp_path):
+    assert len(write_report([make()], tmp_path, pictures=False)) == 3
+
+
+def test_pictures_of_an_earlier_report_do_not_stay(make, tmp_path):
+    write_report([make()], tmp_path)
+    (tmp_path / "metrics-mine.png").write_text("kept")
+    write_report([make(), make(dataset="digits")], tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert "metrics.png" not in names
+    assert {"metrics-mine.png", "metrics-digits-p0.png", "metrics-glyphs-p0.png"} <= names
+
+
+def test_no_records_is_an_error_that_names_the_folder(tmp_path):
+    with pytest.raises(ResultsError, match=re.escape(f"{tmp_path}: nothing to report")):
+        write_report([], tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(make, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match=re.escape(f"{tmp_path / 'file'}: the report cannot be written")):
+        write_report([make()], tmp_path / "file")
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root writes into read-only folders")
+def test_a_read_only_folder_is_named(make, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(ResultsError, match=re.escape(f"{tmp_path}: the report cannot be written")):
+        write_report([make()], tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file_whole(make, tmp_path, monkeypatch):
+    write_report([make()], tmp_path, pictures=False)
+    before = (tmp_path / "results.csv").read_bytes()
+
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(ResultsError, match="No space left on device"):
+        write_report([make("softtriple")], tmp_path, pictures=False)
+    assert (tmp_path / "results.csv").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 3

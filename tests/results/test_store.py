@@ -1,0 +1,97 @@
+import json
+import os
+
+import pytest
+
+from dml_bench.errors import ResultsError
+from dml_bench.results.record import Epoch, RunRecord
+from dml_bench.results.store import find_run, prepare, publishing, read_runs
+
+
+def record(seed=0, **changes):
+    fields = {
+        "recipe_name": "r", "recipe_id": "abc", "protocol_id": "p", "seed": seed, "dataset": "digits",
+        "loss": "norm_softmax", "backbone": "convnet", "embedding_dim": 8, "status": "ok",
+        "metrics": {"recall@1": 0.5}, "curve": (Epoch(1, 2.0, 0.1, 100.0, 1.0),), "centers_left": (1, 2),
+    }  # fmt: skip
+    return RunRecord(**(fields | changes))
+
+
+def publish(folder, item):
+    with publishing(folder, item.run_id) as work:
+        item.write(work)
+
+
+def test_a_published_record_reads_back_equal(tmp_path):
+    publish(tmp_path, record())
+    assert find_run(tmp_path, "abc-s0") == record()
+    assert (tmp_path / "abc-s0" / "curve.csv").read_text() == (
+        "epoch,loss,learning_rate,images_per_second,seconds\n1,2.0,0.1,100.0,1.0\n"
+    )
+
+
+def test_nothing_is_published_when_the_block_fails(tmp_path):
+    with pytest.raises(KeyboardInterrupt), publishing(tmp_path, "abc-s0") as work:
+        (work / "half").touch()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_publishing_again_replaces_the_run_whole(tmp_path):
+    publish(tmp_path, record())
+    (tmp_path / "abc-s0" / "extra").touch()
+    publish(tmp_path, record(loss="arcface"))
+    assert find_run(tmp_path, "abc-s0").loss == "arcface"
+    assert [path.name for path in tmp_path.iterdir()] == ["abc-s0"]
+    assert not (tmp_path / "abc-s0" / "extra").exists()
+
+
+def test_prepare_sweeps_up_after_killed_runs_only(tmp_path):
+    (tmp_path / ".work-abc-s0-999999999").mkdir()
+    (tmp_path / f".work-abc-s1-{os.getpid()}").mkdir()
+    publish(tmp_path, record())
+    (tmp_path / "abc-s0").rename(tmp_path / ".old-abc-s0")  # killed between the two renames of a replacement
+    prepare(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".work-abc-s1-{os.getpid()}", "abc-s0"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ResultsError, match="file/runs: cannot write here: Not a directory"):
+        prepare(tmp_path / "file" / "runs")
+
+
+def test_runs_are_found_below_folders_and_hidden_ones_are_not(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        publish(tmp_path / folder, record())
+    hidden = tmp_path / ".work-x-1"
+    hidden.mkdir()
+    record().write(hidden)
+    assert len(read_runs([tmp_path])) == 2
+    assert len(read_runs([tmp_path, tmp_path / "a"])) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"schema": 2}', '{"schema": 1, "curve": [], "centers_left": []}']
+)
+def test_a_broken_record_names_itself(text, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "record.json").write_text(text)
+    with pytest.raises(ResultsError, match="run/record.json: not a readable run record"):
+        read_runs([tmp_path])
+
+
+def test_an_unknown_field_is_an_error(tmp_path):
+    publish(tmp_path, record())
+    path = tmp_path / "abc-s0" / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "colour": 1}))
+    with pytest.raises(ResultsError, match="colour"):
+        read_runs([tmp_path])
+
+
+def test_missing_and_empty_folders_are_errors(tmp_path):
+    with pytest.raises(ResultsError, match="no such folder of runs"):
+        read_runs([tmp_path / "none"])
+    with pytest.raises(ResultsError, match="no published run in it"):
+        read_runs([tmp_path])

@@ -1,0 +1,86 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from dml_bench.errors import DmlBenchError
+from dml_bench.flow import VOCABULARY
+from dml_bench.recipe.reader import read_recipe
+from dml_bench.results.store import find_run, prepare
+from dml_bench.runners.local import run, run_side_by_side
+from dml_bench.runners.plan import Plan, choose_device
+
+RECIPE = {
+    "dataset": "digits",
+    "loss": "norm_softmax",
+    "training": {"epochs": 1, "sampler": {"name": "pxk", "classes_per_batch": 5, "images_per_class": 8}},
+    "evaluation": {"metrics": ["recall@1"]},
+    "references": False,
+}
+
+
+def children():
+    """Process ids of the workers of this process."""
+    tasks = [task for task in os.listdir("/proc") if task.isdigit()]
+    parents = {}
+    for task in tasks:
+        try:
+            with open(f"/proc/{task}/stat") as stream:
+                parents[int(task)] = int(stream.read().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+    return [task for task, parent in parents.items() if parent == os.getpid()]
+
+
+def test_a_killed_worker_is_a_failed_run_and_the_others_go_on(tmp_path):
+    runs = read_recipe({**RECIPE, "seeds": [0, 1]}, VOCABULARY)
+    prepare(tmp_path)
+    outcome, killed = {}, False
+    for item, event in run_side_by_side(Plan(tuple(runs), tmp_path), runs, "cpu", 1):
+        if event["event"] == "step" and not killed:
+            killed = True
+            for child in children():
+                os.kill(child, signal.SIGKILL)
+        if event["event"] == "done":
+            outcome[item.recipe.seed] = event["status"]
+    assert killed
+    assert outcome == {0: "failed", 1: "ok"}
+    assert "killed by SIGKILL" in find_run(tmp_path, runs[0].run_id).reason
+
+
+def test_side_by_side_gives_the_same_digits_as_one_after_the_other(tmp_path):
+    records = run({**RECIPE, "seeds": [0, 1]}, out=tmp_path / "one")
+    runs = read_recipe({**RECIPE, "seeds": [0, 1]}, VOCABULARY)
+    prepare(tmp_path / "two")
+    list(run_side_by_side(Plan(tuple(runs), tmp_path / "two"), runs, "cpu", 2))
+    for record in records:
+        other = find_run(tmp_path / "two", record.run_id)
+        assert (other.metrics, [e.loss for e in other.curve]) == (record.metrics, [e.loss for e in record.curve])
+        paths = [tmp_path / folder / record.run_id / "embeddings.npz" for folder in ("one", "two")]
+        assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_done_runs_are_not_repeated_unless_forced(tmp_path):
+    (first,) = run(RECIPE, out=tmp_path)
+    (second,) = run(RECIPE, out=tmp_path)
+    assert second == first
+    (third,) = run(RECIPE, out=tmp_path, force=True)
+    assert third.metrics == first.metrics
+    assert third.seconds != first.seconds
+
+
+def test_a_run_that_fails_is_recorded_with_its_reason(tmp_path):
+    recipe = {**RECIPE, "training": {**RECIPE["training"], "optimizer": {"name": "sgd", "lr": 1e30}}}
+    (record,) = run(recipe, out=tmp_path)
+    assert record.status == "failed"
+    assert record.reason
+    assert record.metrics == {}
+    assert "Traceback" in (tmp_path / record.run_id / "log.txt").read_text()
+    assert threading.active_count() < 10
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:99"])
+def test_devices_that_are_not_there_are_refused(name):
+    with pytest.raises(DmlBenchError, match="--device"):
+        choose_device(name)
