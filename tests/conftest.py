@@ -12,7 +12,7 @@ from jaxtyping import install_import_hook
 
 install_import_hook("dml_bench", "beartype.beartype")  # stays on until the process ends
 
-import pytest
+import pytest  # noqa: E402
 
 DATA = Path(os.environ.get("DML_BENCH_DATA", "../shared/data"))
 

@@ -181,16 +181,32 @@ def test_list_as_json_names_everything_with_a_summary(kind, tmp_path):
     assert all(entry["name"] and entry["summary"].endswith(".") for entry in entries)
 
 
+UNLOADED = """
+import sys
+sys.argv = ['dml-bench', *{words!r}]
+from dml_bench.cli import main
+try:
+    main()
+except SystemExit as stop:
+    assert not stop.code
+assert not {modules!r} & set(sys.modules), {modules!r} & set(sys.modules)
+"""
+
+
+def run_without(modules, words, cwd):
+    """Run the command in a fresh interpreter and fail if it loads one of ``modules``."""
+    code = UNLOADED.format(words=words, modules=modules)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, timeout=60)
+
+
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["report", "--help"], ["list", "--help"]])
 def test_help_shows_an_example_and_loads_no_torch(words, tmp_path):
-    code = f"import sys; sys.argv = ['dml-bench', *{words!r}]\nfrom dml_bench.cli import main\ntry: main()\nexcept SystemExit: pass\nassert not {{'torch', 'faiss', 'pandas'}} & set(sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    done = run_without({"torch", "faiss", "pandas"}, words, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Example: dml-bench" in done.stdout
 
 
 def test_report_loads_no_torch(finished, tmp_path):
     folder, _ = finished
-    code = f"import sys; sys.argv = ['dml-bench', 'report', {str(folder / 'runs')!r}, '-o', 'out']\nfrom dml_bench.cli import main\ntry: main()\nexcept SystemExit: pass\nassert not {{'torch', 'faiss', 'sklearn'}} & set(sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    done = run_without({"torch", "faiss", "sklearn"}, ["report", str(folder / "runs"), "-o", "out"], tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,8 @@
 import os
 import signal
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -22,15 +24,12 @@ RECIPE = {
 
 def children():
     """Process ids of the workers of this process."""
-    tasks = [task for task in os.listdir("/proc") if task.isdigit()]
-    parents = {}
-    for task in tasks:
-        try:
-            with open(f"/proc/{task}/stat") as stream:
-                parents[int(task)] = int(stream.read().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            continue
-    return [task for task, parent in parents.items() if parent == os.getpid()]
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = path.read_text().rsplit(")", 1)[1].split()[1]
+            found += [int(path.parent.name)] if int(parent) == os.getpid() else []
+    return found
 
 
 def test_a_killed_worker_is_a_failed_run_and_the_others_go_on(tmp_path):
