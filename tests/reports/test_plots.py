@@ -20,7 +20,7 @@ def figure_of(picture, runs):
 
 
 def curve(*losses: float) -> tuple[Epoch, ...]:
-    return tuple(Epoch(i, loss, 1e-3, 100.0, 1.0) for i, loss in enumerate(losses, 1))
+    return tuple(Epoch(i, float(loss), 1e-3, 100.0, 1.0) for i, loss in enumerate(losses, 1))
 
 
 def texts(svg: bytes) -> str:
