@@ -147,7 +147,7 @@ def test_a_diverged_run_is_recorded_and_the_others_go_on(tmp_path):
     [
         (["run", "nowhere.yaml"], "nowhere.yaml: cannot read the recipe"),
         (["run", "small.yaml", "--device", "cuda:77"], "--device cuda:77"),
-        (["run", "small.yaml", "--set", "loss.scal=1", "--set", "grid.loss=[arcface]"], "no option 'scal'"),
+        (["run", "small.yaml", "--set", "loss.scal=1"], "'loss' is an axis of the grid"),
         (["run", "small.yaml", "--set", "dataset=omniglot", "--data-root", "none"], "none"),
         (["run", "small.yaml", "--out", "small.yaml"], "small.yaml: cannot write here"),
         (["report", "none"], "none: no such folder of runs"),

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from dml_bench.errors import OptionError, Path, Problem
 from dml_bench.recipe.grid import Point
 from dml_bench.recipe.identity import recipe_id
-from dml_bench.recipe.schema import CHOICES, Recipe, Section
+from dml_bench.recipe.schema import CHOICES, Recipe, Section, Training
 from dml_bench.registry import Registry, plain, show, suggestion
 
 OWN_COLUMNS = {"dataset", "backbone", "embedding.dim", "loss", "seed"}
@@ -96,6 +96,8 @@ def _fill(values: dict[str, Any], path: Path, registry: Registry[Any]) -> list[P
     choice = here.get(path[-1]) if isinstance(here, dict) else None
     bare = isinstance(choice, str)
     choice = {"name": choice} if bare else choice
+    if isinstance(choice, dict) and "name" not in choice and (default := _default(path)):
+        choice = {**default, **choice}
     if not isinstance(choice, dict) or not isinstance(choice.get("name"), str):
         return []
     try:
@@ -108,6 +110,13 @@ def _fill(values: dict[str, Any], path: Path, registry: Registry[Any]) -> list[P
     except OptionError as error:
         return [Problem((*path, *problem.path), problem.message) for problem in error.problems]
     return []
+
+
+def _default(path: Path) -> dict[str, Any] | None:
+    """Return the choice that the schema makes at ``path``, so that a recipe can change an option of it alone."""
+    section: type[Section] = Training if path[0] == "training" else Recipe
+    default = section.model_fields[str(path[-1])].default
+    return default if isinstance(default, dict) else None
 
 
 def _options(values: dict[str, Any], axes: list[str], losses: Registry[Any]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ def expand(document: Mapping[str, Any]) -> list[Point]:
     blocks = list(_blocks(document))
     problems = [problem for where, block in blocks for problem in _block_problems(where, block)]
     problems += _seeds_problems(document)
+    problems += [problem for where, block in blocks for problem in _conflicts(base, where, block)]
     if problems:
         raise RecipeError("\n".join(map(str, problems)), problems)
     points = []
@@ -75,8 +76,10 @@ def assign(values: dict[str, Any], path: Path, value: Any) -> None:
 def _point(base: dict[str, Any], settings: tuple[Any, ...]) -> Point:
     values = copy.deepcopy(base)
     origins: dict[Path, Path] = {}
-    for (axis, origin), value in settings:
-        path: Path = tuple(axis.split("."))
+    paths: list[tuple[Path, Path, Any]] = [
+        (tuple(axis.split(".")), origin, value) for (axis, origin), value in settings
+    ]
+    for path, origin, value in sorted(paths, key=lambda setting: len(setting[0])):  # loss before loss.margin
         assign(values, path, copy.deepcopy(value))
         origins[path] = origin
     return Point(values, origins)
@@ -97,6 +100,16 @@ def _block_problems(where: Path, block: Any) -> Iterator[Problem]:
     for axis, values in block.items():
         if not isinstance(values, list) or not values:
             yield Problem((*where, axis), f"must be a list with at least one value, not {values!r}")
+
+
+def _conflicts(base: Mapping[str, Any], where: Path, block: Any) -> Iterator[Problem]:
+    """Yield the axes whose values the recipe gives outside the grid as well: one of the two would be ignored."""
+    for axis in block if isinstance(block, dict) else ():
+        here: Any = base
+        for part in axis.split("."):
+            here = here.get(part) if isinstance(here, dict) else None
+        if here is not None:
+            yield Problem((*where, axis), f"'{axis}' is given outside the grid as well; give it in one place")
 
 
 def _seeds_problems(document: Mapping[str, Any]) -> list[Problem]:

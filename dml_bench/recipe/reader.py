@@ -127,8 +127,9 @@ def _settable(document: dict[str, Any], key: str, change: str) -> Path:
     grid = document.get("grid")
     blocks = grid if isinstance(grid, list) else [grid]
     axes = {axis for block in blocks if isinstance(block, dict) for axis in block}
-    if key in axes:
-        raise RecipeError(f"--set {change}: '{key}' is an axis of the grid; set it as --set 'grid.{key}=[...]'")
+    for axis in axes:
+        if f"{key}.".startswith(f"{axis}."):
+            raise RecipeError(f"--set {change}: '{axis}' is an axis of the grid; set it as --set 'grid.{axis}=[...]'")
     if not key.startswith("grid."):
         return tuple(key.split("."))
     if isinstance(grid, list):

@@ -28,7 +28,7 @@ def test_defaults_are_spelt_out():
 
 
 def test_references_come_last_and_once():
-    recipe = {**MINIMAL, "seeds": [3, 4], "grid": {"loss": ["norm_softmax", "proxy_nca"], "training.epochs": [1, 2]}}
+    recipe = {"dataset": "digits", "seeds": [3, 4], "grid": {"loss": ["norm_softmax", "proxy_nca"], "training.epochs": [1, 2]}}
     runs = read_recipe(recipe, VOCABULARY)
     assert [run.method for run in runs[8:]] == ["untrained", "untrained", "raw_pixels"]
     assert [run.recipe.seed for run in runs[8:]] == [3, 4, 3]
@@ -124,6 +124,24 @@ def test_set_reaches_axes_of_the_grid(tmp_path):
 def test_wrong_set_is_an_error(change, words, tmp_path):
     text = "dataset: digits\nloss: softtriple\nseed: 0\ngrid: {training.threads: [1]}\n"
     assert words in "\n".join(mistakes(text, tmp_path, [change]))
+
+
+def test_one_option_of_a_default_choice_can_be_set(tmp_path):
+    recipe = read("dataset: digits\nloss: softtriple\n", tmp_path, ["training.optimizer.lr=0.5"])[0].recipe
+    assert (recipe.training.optimizer["name"], recipe.training.optimizer["lr"]) == ("adamw", 0.5)
+
+
+def test_what_the_grid_would_overrule_is_an_error(tmp_path):
+    text = "dataset: digits\nloss: {name: softtriple, gamma: 0.1}\ngrid:\n  loss.gamma: [0.1]\n  loss.scale: [1, 2]\n"
+    assert mistakes(text, tmp_path) == [
+        "test.yaml:4: grid.loss.gamma: 'loss.gamma' is given outside the grid as well; give it in one place"
+    ]
+
+
+def test_an_option_axis_applies_to_a_loss_axis_in_any_order():
+    grid = {"loss.scale": [5], "loss": ["norm_softmax", {"name": "arcface"}]}
+    runs = read_recipe({"dataset": "digits", "grid": grid, "references": False}, VOCABULARY)
+    assert [(run.method, run.recipe.loss["scale"]) for run in runs] == [("norm_softmax", 5.0), ("arcface", 5.0)]
 
 
 def test_grid_blocks_are_joined_and_duplicates_dropped():
