@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dml_bench.errors import Path, Problem, RecipeError, dotted
+from dml_bench.recipe.schema import CHOICES
+
+WHOLE = {".".join(path) for path in CHOICES}
+"""Axes that replace a name with its options."""
 
 
 @dataclass(frozen=True)
@@ -103,12 +107,12 @@ def _block_problems(where: Path, block: Any) -> Iterator[Problem]:
 
 
 def _conflicts(base: Mapping[str, Any], where: Path, block: Any) -> Iterator[Problem]:
-    """Yield the axes whose values the recipe gives outside the grid as well: one of the two would be ignored."""
+    """Yield the axes that would replace a whole mapping or choice written outside the grid, and so ignore it."""
     for axis in block if isinstance(block, dict) else ():
         here: Any = base
         for part in axis.split("."):
             here = here.get(part) if isinstance(here, dict) else None
-        if here is not None:
+        if isinstance(here, dict) or (here is not None and axis in WHOLE):
             yield Problem((*where, axis), f"'{axis}' is given outside the grid as well; give it in one place")
 
 

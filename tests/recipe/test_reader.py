@@ -28,7 +28,11 @@ def test_defaults_are_spelt_out():
 
 
 def test_references_come_last_and_once():
-    recipe = {"dataset": "digits", "seeds": [3, 4], "grid": {"loss": ["norm_softmax", "proxy_nca"], "training.epochs": [1, 2]}}
+    recipe = {
+        "dataset": "digits",
+        "seeds": [3, 4],
+        "grid": {"loss": ["norm_softmax", "proxy_nca"], "training.epochs": [1, 2]},
+    }
     runs = read_recipe(recipe, VOCABULARY)
     assert [run.method for run in runs[8:]] == ["untrained", "untrained", "raw_pixels"]
     assert [run.recipe.seed for run in runs[8:]] == [3, 4, 3]
@@ -131,11 +135,17 @@ def test_one_option_of_a_default_choice_can_be_set(tmp_path):
     assert (recipe.training.optimizer["name"], recipe.training.optimizer["lr"]) == ("adamw", 0.5)
 
 
-def test_what_the_grid_would_overrule_is_an_error(tmp_path):
-    text = "dataset: digits\nloss: {name: softtriple, gamma: 0.1}\ngrid:\n  loss.gamma: [0.1]\n  loss.scale: [1, 2]\n"
+def test_a_choice_that_the_grid_would_replace_is_an_error(tmp_path):
+    text = "dataset: digits\nloss: {name: softtriple, gamma: 0.1}\ngrid:\n  loss: [norm_softmax]\n"
     assert mistakes(text, tmp_path) == [
-        "test.yaml:4: grid.loss.gamma: 'loss.gamma' is given outside the grid as well; give it in one place"
+        "test.yaml:4: grid.loss: 'loss' is given outside the grid as well; give it in one place"
     ]
+
+
+def test_an_axis_overrules_a_single_value():
+    recipe = {**MINIMAL, "embedding": {"dim": 64, "layer_norm": True}, "grid": {"embedding.dim": [8, 16]}}
+    runs = read_recipe({**recipe, "references": False}, VOCABULARY)
+    assert [(run.recipe.embedding.dim, run.recipe.embedding.layer_norm) for run in runs] == [(8, True), (16, True)]
 
 
 def test_an_option_axis_applies_to_a_loss_axis_in_any_order():
