@@ -94,15 +94,15 @@ def _cluster(
     metrics: Sequence[ClusterMetric],
     seeds: Sequence[int],
 ) -> dict[str, dict[str, float]]:
-    """Return each metric's mean over the seeds and, for several, its sample standard deviation."""
+    """Return each metric's mean and standard deviation over the seeds."""
     if not metrics:
         return {}
     clusterings = [kmeans(points, int(classes.max()) + 1, seed) for seed in seeds]
     result: dict[str, dict[str, float]] = {}
     for metric in metrics:
         values = [metric.score(classes, clusters) for clusters in clusterings]
-        spread = {f"{metric.name}_restart_std": float(np.std(values, ddof=1))} if len(values) > 1 else {}
-        result[metric.name] = {metric.name: float(np.mean(values)), **spread}
+        mean, spread = float(np.mean(values)), float(np.std(values))
+        result[metric.name] = {metric.name: mean, f"{metric.name}_restart_std": spread}
     return result
 
 

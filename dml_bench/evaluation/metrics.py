@@ -152,7 +152,7 @@ def nmi() -> Metric:
     """Normalised mutual information between classes and the k-means clusters of all items, 2 I / (H + H).
 
     As many clusters as classes, Euclidean k-means on the L2-normalised embeddings. The mean over ``restarts`` seeded
-    restarts; ``nmi_restart_std`` beside it is their sample standard deviation (n - 1), left out for a single restart.
+    restarts; ``nmi_restart_std`` beside it is the standard deviation of these restarts (divided by n; 0 for one).
 
     Differs: scikit-learn before 0.22 normalised by the geometric mean of the entropies unless told otherwise, so old
     published numbers can be higher in the decimals.
