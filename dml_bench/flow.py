@@ -50,7 +50,7 @@ def execute(run: Run, folder: Path, *, device: str = "cpu", tell: Tell = lambda 
         device: a torch device, such as ``cpu`` or ``cuda:0``.
         tell: receives progress events.
     """
-    journal = Journal(run, tell)
+    journal = Journal(run, _device_name(device), tell)
     count = run.recipe.training.threads if run.recipe.training else 1
     with publishing(folder, run.run_id) as work:
         try:
@@ -119,6 +119,10 @@ def _centers_left(loss: nn.Module) -> tuple[int, ...]:
     if not isinstance(centers, torch.Tensor) or centers.ndim != 3 or centers.shape[1] == 1:
         return ()
     return tuple(centers_left(centers.detach()).tolist())
+
+
+def _device_name(device: str) -> str:
+    return f"{device}: {torch.cuda.get_device_name(device)}" if device.startswith("cuda") else device
 
 
 @contextmanager

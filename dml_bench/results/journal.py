@@ -19,8 +19,8 @@ Tell = Callable[[Mapping[str, Any]], None]
 class Journal:
     """Collect timings, the training curve and the log lines of one run."""
 
-    def __init__(self, run: Run, tell: Tell) -> None:
-        self.run, self._tell = run, tell
+    def __init__(self, run: Run, device: str, tell: Tell) -> None:
+        self.run, self.device, self._tell = run, device, tell
         self.curve: list[Epoch] = []
         self.lines: list[str] = []
         self.seconds: dict[str, float] = {}
@@ -71,6 +71,6 @@ class Journal:
             centers_left=self.centers_left,
             seconds={**self.seconds, "total": round(time.perf_counter() - self._start, 3)},
             data=self.data,
-            environment=environment(),
+            environment={**environment(), "device": self.device},
             recipe=recipe.document(),
         )

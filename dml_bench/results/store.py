@@ -48,11 +48,14 @@ def publishing(folder: Path, run_id: str) -> Iterator[Path]:
     """Give a hidden folder to fill, and publish it as ``folder/run_id`` when the block ends well.
 
     A run already there is replaced whole. If the block raises, nothing is published and the hidden folder goes.
+
+    Raises:
+        ResultsError: if the folder cannot be written, or the disk is full.
     """
     work = folder / f".work-{run_id}-{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
     try:
+        work.mkdir(parents=True)
         yield work
         for path in work.iterdir():
             _sync(path)
@@ -63,6 +66,8 @@ def publishing(folder: Path, run_id: str) -> Iterator[Path]:
         work.rename(target)
         _sync(folder)
         shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise ResultsError(f"{folder / run_id}: the run cannot be published: {error.strerror or error}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

@@ -69,7 +69,7 @@ def run_side_by_side(grid: Plan, todo: list[Run], device: str, jobs: int) -> Ite
     with Pool(min(jobs, len(todo))) as pool:
         for run_id, event in pool.map({item.run_id: _order(item, grid.folder, device) for item in todo}):
             item = by_id[run_id]
-            yield item, _lost(item, grid.folder, event) if isinstance(event, Died) else event
+            yield item, _lost(item, grid.folder, device, event) if isinstance(event, Died) else event
 
 
 def default_jobs(runs: Iterable[Run], device: str) -> int:
@@ -89,9 +89,9 @@ def _order(item: Run, folder: Path, device: str) -> dict[str, Any]:
     return {**document, "folder": str(folder.resolve()), "device": device}
 
 
-def _lost(item: Run, folder: Path, death: Died) -> dict[str, Any]:
+def _lost(item: Run, folder: Path, device: str, death: Died) -> dict[str, Any]:
     """Record a run whose process died."""
-    journal = Journal(item, lambda event: None)
+    journal = Journal(item, device, lambda event: None)
     record = journal.record("failed", {}, f"the run's process died: {death.reason}")
     with publishing(folder, item.run_id) as work:
         record.write(work)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dml_bench.data.samplers import SAMPLERS
 from dml_bench.errors import DmlBenchError
 from dml_bench.flow import VOCABULARY, load_split
 from dml_bench.recipe.check import Run
@@ -27,15 +28,21 @@ class Plan:
         return {run_id: record for run_id, record in found.items() if record}
 
     def ready(self) -> None:
-        """Make the folder and load every data set once, so that mistakes show before the first run.
+        """Make the folder, load every data set and try every sampler on it, so that mistakes show before the first run.
 
         Raises:
             ResultsError: if the folder cannot be written.
             DataError: if a data set is missing or damaged.
+            OptionError: if a sampler does not fit a data set.
         """
         prepare(self.folder)
-        for recipe in {str((run.recipe.dataset, run.recipe.data_root)): run.recipe for run in self.runs}.values():
-            load_split(recipe)
+        recipes = [run.recipe for run in self.runs]
+        needs = {str((r.dataset, r.data_root, r.training and r.training.sampler)): r for r in recipes}
+        for _, recipe in sorted(needs.items()):
+            labels = load_split(recipe).train.labels
+            if recipe.training:
+                sampler = dict(recipe.training.sampler)
+                SAMPLERS.build(sampler.pop("name"), labels, **sampler)
 
 
 def plan(

@@ -95,3 +95,9 @@ def test_missing_and_empty_folders_are_errors(tmp_path):
         read_runs([tmp_path / "none"])
     with pytest.raises(ResultsError, match="no published run in it"):
         read_runs([tmp_path])
+
+
+def test_a_folder_that_vanishes_is_a_clear_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ResultsError, match="abc-s0: the run cannot be published: Not a directory"):
+        publish(tmp_path / "file", record())

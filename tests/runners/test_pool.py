@@ -83,3 +83,17 @@ def test_a_run_that_fails_is_recorded_with_its_reason(tmp_path):
 def test_devices_that_are_not_there_are_refused(name):
     with pytest.raises(DmlBenchError, match="--device"):
         choose_device(name)
+
+
+def test_a_sampler_that_does_not_fit_is_an_error_before_the_first_run(tmp_path):
+    with pytest.raises(
+        DmlBenchError, match="classes_per_batch: must be at most the number of training classes, 5, not 16"
+    ):
+        run({"dataset": "digits", "loss": "norm_softmax"}, out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_record_names_the_device(tmp_path):
+    (record,) = run(RECIPE, out=tmp_path)
+    assert record.environment["device"] == "cpu"
+    assert record.environment["packages"]["torch"]
