@@ -46,7 +46,7 @@ def main() -> None:
     try:
         app()
     except DmlBenchError as error:
-        Console(stderr=True).print(f"dml-bench: {error}", markup=False, highlight=False, soft_wrap=True)
+        Console(stderr=True, emoji=False).print(f"dml-bench: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
 
 
@@ -90,10 +90,11 @@ def run(
         return
     where = choose_device(device)
     grid.ready()
+    grid.same_data({} if force else done)
     _say_what_is_skipped(console, grid, done, todo)
     if todo:
         _run_all(console, grid, todo, where, jobs or default_jobs(todo, where))
-    records = list(grid.done().values())
+    records = grid.records()
     _report(console, records, grid.folder / "report")
     if any(record.status == "failed" for record in records):
         raise typer.Exit(1)
@@ -167,14 +168,16 @@ def _run_all(console: Console, grid: Plan, todo: Sequence[Run], device: str, job
     from dml_bench.runners.local import run_side_by_side
     from dml_bench.runners.progress import GridProgress
 
+    finished = 0
     try:
         with GridProgress(console, len(todo)) as progress:
             for item, event in run_side_by_side(grid, list(todo), device, jobs):
                 progress.show(item, event)
+                finished += event["event"] == "done"
     except (KeyboardInterrupt, SystemExit) as stop:
         prepare(grid.folder)  # sweeps up what the ended workers left
-        count = len(grid.done())
-        console.print(f"Stopped. {count} of {len(grid.runs)} runs are done; the same command goes on from here.")
+        waiting = len(todo) - finished
+        console.print(f"Stopped, {waiting} runs to go; the same command (without --force) goes on from here.")
         raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from None
 
 
@@ -214,4 +217,4 @@ def _options(entry: Entry[Any]) -> str:
 
 
 def _console() -> Console:
-    return Console()
+    return Console(emoji=False)

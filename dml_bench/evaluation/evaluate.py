@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,12 +16,11 @@ from dml_bench.errors import DataError, OptionError, Problem
 from dml_bench.evaluation.metrics import ClusterMetric, RankMetric, first_hit_rank, parse_metric
 from dml_bench.evaluation.scores import Scores
 from dml_bench.randomness import derive_seed
+from dml_bench.recipe.schema import DEFAULT_METRICS
 from dml_bench.search.clusters import kmeans
 from dml_bench.search.neighbors import hits
 
-__all__ = ["DEFAULT_METRICS", "Scores", "evaluate"]
-
-DEFAULT_METRICS = ("recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r_precision", "nmi")
+__all__ = ["Scores", "evaluate"]
 
 
 def evaluate(
@@ -55,9 +55,11 @@ def evaluate(
     names = [metrics] if isinstance(metrics, str) else list(metrics)
     if not names:
         raise OptionError([Problem(("metrics",), "names no metric")])
-    if restarts < 1:
-        raise OptionError([Problem(("restarts",), f"must be at least 1, not {restarts}")])
-    asked = [parse_metric(name) for name in names]
+    for name, value in (("restarts", restarts), ("seed", seed)):
+        least = 1 if name == "restarts" else 0
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise OptionError([Problem((name,), f"must be a whole number, at least {least}, not {value!r}")])
+    asked = [parse_metric(str(name)) for name in names]
     points = _unit_rows(_numbers(embeddings, "embeddings"))
     classes = _class_codes(_numbers(labels, "labels"), len(points))
     counts = np.bincount(classes)
@@ -101,7 +103,7 @@ def _cluster(
     result: dict[str, dict[str, float]] = {}
     for metric in metrics:
         values = [metric.score(classes, clusters) for clusters in clusterings]
-        mean, spread = float(np.mean(values)), float(np.std(values))
+        mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
         result[metric.name] = {metric.name: mean, f"{metric.name}_restart_std": spread}
     return result
 

@@ -116,9 +116,9 @@ def normalized_mutual_information(labels: Labels, clusters: Labels) -> float:
 def recall_at_k(*, k: Count) -> Metric:
     """Share of queries with at least one item of their class among the k nearest others.
 
-    The query itself is left out by its index. At equal similarity (within 1e-12) an item of another class ranks before
-    one of the query's class. Items whose class has no second item are no queries but stay in the gallery. Where the
-    gallery has fewer than k others, all of them count as nearest.
+    The query itself is left out by its index. At equal similarity (within float64 rounding) an item of another class
+    ranks before one of the query's class. Items whose class has no second item are no queries but stay in the gallery.
+    Where the gallery has fewer than k others, all of them count as nearest.
 
     Source: Jegou, Douze and Schmid, "Product quantization for nearest neighbor search", TPAMI 2011, section V-B; for
     metric learning Song et al., "Deep metric learning via lifted structured feature embedding", CVPR 2016, section 5.
@@ -152,7 +152,7 @@ def nmi() -> Metric:
     """Normalised mutual information between classes and the k-means clusters of all items, 2 I / (H + H).
 
     As many clusters as classes, Euclidean k-means on the L2-normalised embeddings. The mean over ``restarts`` seeded
-    restarts; ``nmi_restart_std`` beside it is the standard deviation of these restarts (divided by n; 0 for one).
+    restarts; ``nmi_restart_std`` beside it is their sample standard deviation (n - 1; NaN for one restart).
 
     Differs: scikit-learn before 0.22 normalised by the geometric mean of the entropies unless told otherwise, so old
     published numbers can be higher in the decimals.

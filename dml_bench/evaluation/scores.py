@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +52,7 @@ class Scores(Mapping[str, float]):
         return "\n".join([*lines, f"{self.queries} queries; {self.singletons} {items} without a partner"])
 
     def to_json(self) -> str:
-        """Write metrics and counts, without ``per_query``, as JSON."""
-        values = {"metrics": dict(self.metrics), "queries": self.queries, "singletons": self.singletons}
+        """Write metrics and counts, without ``per_query``, as JSON; NaN is null."""
+        metrics = {name: None if math.isnan(value) else value for name, value in self.metrics.items()}
+        values = {"metrics": metrics, "queries": self.queries, "singletons": self.singletons}
         return json.dumps(values, indent=1, allow_nan=False)

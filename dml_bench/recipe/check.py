@@ -50,22 +50,18 @@ class Run:
         """What makes the embeddings: a loss, or ``untrained`` or ``raw_pixels`` for a reference."""
         if self.recipe.loss:
             return str(self.recipe.loss["name"])
-        return "untrained" if self.recipe.embedding else "raw_pixels"
+        return "raw_pixels" if self.recipe.backbone["name"] == "pixels" else "untrained"
 
 
 def check_point(point: Point, vocabulary: Vocabulary) -> tuple[Run | None, list[Problem]]:
     """Check one point of a grid; return the run, or everything that is wrong with it."""
     values = copy.deepcopy(point.values)
     problems = [p for path, kind in CHOICES.items() for p in _fill(values, path, vocabulary.registries[kind])]
+    problems += _metric_problems(values, vocabulary)
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         return None, [*map(_schema_problem, error.errors()), *problems]
-    for i, metric in enumerate(recipe.evaluation.metrics):
-        try:
-            vocabulary.check_metric(metric)
-        except OptionError as error:
-            problems += [Problem(("evaluation", "metrics", i), problem.message) for problem in error.problems]
     return (None, problems) if problems else (complete(recipe, vocabulary, point.axes), [])
 
 
@@ -117,6 +113,19 @@ def _default(path: Path) -> dict[str, Any] | None:
     section: type[Section] = Training if path[0] == "training" else Recipe
     default = section.model_fields[str(path[-1])].default
     return default if isinstance(default, dict) else None
+
+
+def _metric_problems(values: dict[str, Any], vocabulary: Vocabulary) -> list[Problem]:
+    evaluation = values.get("evaluation")
+    metrics = evaluation.get("metrics") if isinstance(evaluation, dict) else None
+    problems = []
+    for i, metric in enumerate(metrics if isinstance(metrics, list) else ()):
+        try:
+            if isinstance(metric, str):
+                vocabulary.check_metric(metric)
+        except OptionError as error:
+            problems += [Problem(("evaluation", "metrics", i), problem.message) for problem in error.problems]
+    return problems
 
 
 def _options(values: dict[str, Any], axes: list[str], losses: Registry[Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dml_bench.errors import Path, Problem, RecipeError, dotted
+from dml_bench.recipe.identity import APART
 from dml_bench.recipe.schema import CHOICES
 
 WHOLE = {".".join(path) for path in CHOICES}
@@ -91,7 +92,7 @@ def _point(base: dict[str, Any], settings: tuple[Any, ...]) -> Point:
 
 def _blocks(document: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
     grid = document.get("grid")
-    if isinstance(grid, list):
+    if isinstance(grid, list) and grid:
         yield from ((("grid", i), block) for i, block in enumerate(grid))
     else:
         yield ("grid",), {} if grid is None else grid
@@ -102,6 +103,8 @@ def _block_problems(where: Path, block: Any) -> Iterator[Problem]:
         yield Problem(where, "must map paths to lists, such as {loss: [arcface, softtriple], loss.scale: [16, 30]}")
         return
     for axis, values in block.items():
+        if axis in APART and axis != "seed":
+            yield Problem((*where, axis), f"'{axis}' changes no run, so it cannot be an axis")
         if not isinstance(values, list) or not values:
             yield Problem((*where, axis), f"must be a list with at least one value, not {values!r}")
 

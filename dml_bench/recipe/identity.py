@@ -16,7 +16,9 @@ RULES = {"queries": "leave one out", "ties": "wrong first", "nmi": "k-means++, a
 
 def recipe_id(document: Mapping[str, Any]) -> str:
     """Return the id of a checked recipe with its defaults filled in: 12 hexadecimal digits."""
-    return _digest({key: value for key, value in document.items() if key not in APART})
+    kept = {key: value for key, value in document.items() if key not in APART}
+    metrics = sorted(set(document["evaluation"]["metrics"]))
+    return _digest({**kept, "evaluation": {**document["evaluation"], "metrics": metrics}})
 
 
 def protocol_id(data_digest: str) -> str:
@@ -25,5 +27,13 @@ def protocol_id(data_digest: str) -> str:
 
 
 def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_positive_zeros(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _positive_zeros(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _positive_zeros(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_positive_zeros(item) for item in value]
+    return value + 0.0 if isinstance(value, float) else value

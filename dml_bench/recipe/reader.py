@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import io
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
 
 from dml_bench.errors import Path, Problem, RecipeError
 from dml_bench.recipe.check import Run, Vocabulary, check_point, references
-from dml_bench.recipe.grid import assign, expand
+from dml_bench.recipe.grid import Point, assign, expand
 from dml_bench.recipe.schema import Recipe
 from dml_bench.registry import show
 
@@ -31,7 +33,7 @@ def read_recipe(source: Source, vocabulary: Vocabulary, changes: Iterable[str] =
     """
     document, lines, name = _load(source)
     sets = _apply(document, changes)
-    document.setdefault("name", "recipe" if isinstance(source, Mapping) else FilePath(name).stem)
+    document.setdefault("name", "recipe" if isinstance(source, Mapping) else _safe(FilePath(name).stem))
     runs: dict[str, Run] = {}
     found: dict[str, Problem] = {}
     with_references = document.pop("references", True)
@@ -46,7 +48,8 @@ def read_recipe(source: Source, vocabulary: Vocabulary, changes: Iterable[str] =
             if run:
                 runs.setdefault(run.run_id, run)
     except RecipeError as error:
-        found |= {str(problem): problem for problem in error.problems or (Problem((), str(error)),)}
+        problems = [*(error.problems or (Problem((), str(error)),)), *_beside_the_grid(document, vocabulary)]
+        found |= {str(problem): problem for problem in problems}
     if found:
         where = [_place(problem, name, lines, sets) for problem in found.values()]
         raise RecipeError("\n".join(f"{w}: {p}" for w, p in zip(where, found.values(), strict=True)), [*found.values()])
@@ -86,6 +89,18 @@ def _load(source: Source) -> tuple[dict[str, Any], Any, str]:
     return document, lines, str(path)
 
 
+def _safe(stem: str) -> str:
+    """Turn a file's name into a recipe's."""
+    return re.sub(r"^\W|[^\w.+-]", "_", stem) or "recipe"
+
+
+def _beside_the_grid(document: dict[str, Any], vocabulary: Vocabulary) -> list[Problem]:
+    """Return what else is wrong in a recipe whose grid cannot be expanded."""
+    base = {key: value for key, value in document.items() if key not in ("grid", "seeds")}
+    _, problems = check_point(Point(base), vocabulary)
+    return [problem for problem in problems if not problem.message.startswith("is required")]
+
+
 def _plain(value: Any, name: str) -> Any:
     """Strip the reader's own types, so that only what JSON knows is left."""
     if isinstance(value, Mapping):
@@ -95,6 +110,8 @@ def _plain(value: Any, name: str) -> Any:
         return {str(key): _plain(item, name) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, name) for item in value]
+    if isinstance(value, ScalarBoolean):
+        return bool(value)
     if value is None or isinstance(value, bool):
         return value
     for kind in (int, float, str):
@@ -108,18 +125,29 @@ def _plain(value: Any, name: str) -> Any:
 def _apply(document: dict[str, Any], changes: Iterable[str]) -> dict[Path, str]:
     """Apply ``a.b=v`` changes to the document in place; return them by path."""
     sets: dict[Path, str] = {}
+    mistakes = []
     for change in changes:
-        key, sign, text = change.partition("=")
-        if not sign or not all(key.split(".")):
-            raise RecipeError(f"--set {change}: write it as path=value, such as --set training.epochs=3")
         try:
-            value = _plain(YAML(typ="rt").load(text), f"--set {change}")
-        except YAMLError:
-            raise RecipeError(f"--set {change}: the value is not valid YAML") from None
-        path = _settable(document, key, change)
-        assign(document, path, value)
-        sets[path] = change
+            path, value = _parse(document, change)
+            assign(document, path, value)
+            sets[path] = change
+        except RecipeError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise RecipeError("\n".join(mistakes))
     return sets
+
+
+def _parse(document: dict[str, Any], change: str) -> tuple[Path, Any]:
+    """Return the path and the value of a change."""
+    key, sign, text = change.partition("=")
+    if not sign or not all(key.split(".")):
+        raise RecipeError(f"--set {change}: write it as path=value, such as --set training.epochs=3")
+    try:
+        value = _plain(YAML(typ="rt").load(text), f"--set {change}")
+    except YAMLError:
+        raise RecipeError(f"--set {change}: the value is not valid YAML") from None
+    return _settable(document, key, change), value
 
 
 def _settable(document: dict[str, Any], key: str, change: str) -> Path:

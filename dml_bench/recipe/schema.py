@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from dml_bench.registry import Count, NonNegative, Positive
 
@@ -22,7 +22,7 @@ CHOICES = {
 }
 """Where choices stand in a recipe, and the registry each is checked against."""
 
-DEFAULT_METRICS = ("nmi", "recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r_precision")
+DEFAULT_METRICS = ("recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r_precision", "nmi")
 
 
 class Section(BaseModel):
@@ -72,6 +72,12 @@ class Training(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: Count = 1
 
+    @model_validator(mode="after")
+    def _warmed_up_before_the_end(self) -> Training:
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs, {self.warmup_epochs:g}, must be at most epochs, {self.epochs}")
+        return self
+
 
 class Evaluation(Section):
     """What is measured on the test classes; ``restarts`` k-means runs with other seeds stand behind ``nmi``."""
@@ -96,6 +102,12 @@ class Recipe(Section):
     training: Training | None = Training()
     evaluation: Evaluation = Evaluation()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @model_validator(mode="after")
+    def _trained_if_it_has_a_loss(self) -> Recipe:
+        if self.loss is not None and self.training is None:
+            raise ValueError("training must not be null beside a loss")
+        return self
 
     def document(self) -> dict[str, Any]:
         """Return the recipe as plain JSON values, every default spelt out."""

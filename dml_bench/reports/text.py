@@ -121,6 +121,16 @@ def _notes(section: Section) -> Iterator[str]:
         low, high = _number(min(known)), _number(max(known))
         span = low if low == high else f"{low} to {high}"
         yield f"k-means ± {span} points: the standard deviation of nmi over k-means restarts, within a run."
+    yield from _differences(section)
+
+
+def _differences(section: Section) -> Iterator[str]:
+    """Name what the compared runs were not all made with."""
+    runs = [run for row in section.rows for run in row.runs if run.environment]
+    for name in ("dml_bench", "torch", "device"):
+        found = {str({**run.environment, **run.environment.get("packages", {})}.get(name)) for run in runs}
+        if len(found) > 1:
+            yield f"These runs differ in {name}: {', '.join(sorted(found))}."
 
 
 def _failures(section: Section) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -51,7 +52,9 @@ class Journal:
         self.lines.append(f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, {epoch.images_per_second:.0f} images/s")
         self._tell({"event": "epoch", **vars(epoch)})
 
-    def record(self, status: Literal["ok", "failed"], metrics: Mapping[str, float], reason: str = "") -> RunRecord:
+    def record(
+        self, status: Literal["ok", "failed"], metrics: Mapping[str, float], reason: str = "", died: bool = False
+    ) -> RunRecord:
         """Return the record as things stand."""
         recipe = self.run.recipe
         return RunRecord(
@@ -65,8 +68,9 @@ class Journal:
             embedding_dim=self.embedding_dim,
             status=status,
             reason=reason,
+            died=died,
             options=dict(self.run.options),
-            metrics=dict(metrics),
+            metrics={name: value for name, value in metrics.items() if not math.isnan(value)},
             curve=tuple(self.curve),
             centers_left=self.centers_left,
             seconds={**self.seconds, "total": round(time.perf_counter() - self._start, 3)},

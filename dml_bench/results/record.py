@@ -9,6 +9,8 @@ from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from dml_bench.errors import ResultsError
 
 
@@ -31,6 +33,7 @@ class RunRecord:
         recipe: the checked recipe with all defaults filled in.
         options: what sets this run apart: options of the loss that are not at their default, and other axes of the
             grid as dotted paths, such as ``{"scale": 30.0, "training.epochs": 5}``.
+        died: whether the run failed because its process died, which the recipe does not decide.
         metrics: metric name to value in [0, 1]; ``nmi_restart_std`` stands beside ``nmi``. Empty if the run failed.
         curve: one entry per finished epoch.
         centers_left: per training class, how many centers remain when those closer than 0.1 are merged; empty for
@@ -48,6 +51,7 @@ class RunRecord:
     embedding_dim: int
     status: Literal["ok", "failed"]
     reason: str = ""
+    died: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[Epoch, ...] = ()
@@ -80,7 +84,8 @@ class RunRecord:
             ResultsError: naming the file, if it is unreadable, no JSON, or has other fields than a record has.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            values = json.loads(text)
             if not isinstance(values, dict):
                 raise ValueError("not a JSON object")
             if values.get("schema") != cls.schema:
@@ -88,8 +93,6 @@ class RunRecord:
             unknown = set(values) - {f.name for f in fields(cls)}
             if unknown:
                 raise ValueError(f"unknown fields {sorted(unknown)}")
-            values["curve"] = tuple(Epoch(**epoch) for epoch in values["curve"])
-            values["centers_left"] = tuple(values["centers_left"])
-            return cls(**values)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            return TypeAdapter(cls).validate_json(text)
+        except (OSError, ValueError) as error:
             raise ResultsError(f"{path}: not a readable run record: {error}") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +12,12 @@ from pathlib import Path
 
 from dml_bench.errors import ResultsError
 from dml_bench.results.record import RunRecord
+
+HOST = re.sub(r"\W", "_", platform.node())
+RUN = r"(?P<run>[0-9a-f]{12}-s\d+)"
+WORK = re.compile(rf"\.work-{RUN}-(?P<pid>\d+)@(?P<host>\w*)")
+OLD = re.compile(rf"\.old-{RUN}")
+"""Names of our own folders; nothing else in a folder of runs is ever touched."""
 
 
 def prepare(folder: Path) -> None:
@@ -23,12 +31,12 @@ def prepare(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
-        for leftover in folder.glob(".work-*"):
-            if not _alive(leftover.name.rsplit("-", 1)[-1]):
-                shutil.rmtree(leftover, ignore_errors=True)
-        for replaced in folder.glob(".old-*"):
-            published = folder / replaced.name.removeprefix(".old-")
-            shutil.rmtree(replaced) if published.exists() else replaced.rename(published)
+        for path in folder.iterdir():
+            if (work := WORK.fullmatch(path.name)) and work["host"] == HOST and not _alive(int(work["pid"])):
+                shutil.rmtree(path, ignore_errors=True)
+            if old := OLD.fullmatch(path.name):
+                published = folder / old["run"]
+                shutil.rmtree(path) if published.exists() else path.rename(published)
     except OSError as error:
         raise ResultsError(f"{folder}: cannot write here: {error.strerror}; choose another folder with --out") from None
 
@@ -52,7 +60,7 @@ def publishing(folder: Path, run_id: str) -> Iterator[Path]:
     Raises:
         ResultsError: if the folder cannot be written, or the disk is full.
     """
-    work = folder / f".work-{run_id}-{os.getpid()}"
+    work = folder / f".work-{run_id}-{os.getpid()}@{HOST}"
     shutil.rmtree(work, ignore_errors=True)
     try:
         work.mkdir(parents=True)
@@ -85,6 +93,9 @@ def read_runs(folders: Iterable[Path]) -> list[RunRecord]:
         paths = [path for path in sorted(folder.rglob("record.json")) if not _hidden(path.relative_to(folder))]
         if not paths:
             raise ResultsError(f"{folder}: no published run in it (a run is a folder with a record.json)")
+        for path in folder.rglob("*-s*"):
+            if re.fullmatch(RUN, path.name) and path.is_dir() and not (path / "record.json").exists():
+                raise ResultsError(f"{path}: a run without its record.json")
         records |= {path.resolve(): RunRecord.read(path) for path in paths}
     return list(records.values())
 
@@ -102,10 +113,10 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _alive(pid: str) -> bool:
+def _alive(pid: int) -> bool:
     try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
     except PermissionError:
         return True

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dml_bench.flow import execute
+from dml_bench.flow import describe, execute, load_split
 from dml_bench.recipe.check import Run
 from dml_bench.recipe.reader import Source
 from dml_bench.results.environment import available_cores
 from dml_bench.results.journal import Journal
 from dml_bench.results.record import RunRecord
-from dml_bench.results.store import publishing
+from dml_bench.results.store import find_run, publishing
 from dml_bench.runners.plan import Plan, choose_device, plan
 from dml_bench.runners.pool import Died, Pool
 
@@ -45,7 +45,11 @@ def run(
         RecipeError, DataError, ResultsError: before the first run starts.
 
     Example:
-        >>> records = run({"dataset": "digits", "loss": "softtriple"})  # doctest: +SKIP
+        >>> import tempfile
+        >>> recipe = {"dataset": "digits", "loss": "norm_softmax", "references": False}
+        >>> short = ["training.epochs=1", "training.sampler.classes_per_batch=5", "evaluation.metrics=[recall@1]"]
+        >>> [record.status for record in run(recipe, changes=short, out=tempfile.mkdtemp())]
+        ['ok']
     """
     grid = plan(
         recipe, changes=changes, out=Path(out) if out else None, data_root=Path(data_root) if data_root else None
@@ -53,6 +57,7 @@ def run(
     where = choose_device(device)
     grid.ready()
     records = {} if force else grid.done()
+    grid.same_data(records)
     for item in grid.runs:
         if item.run_id not in records:
             records[item.run_id] = execute(item, grid.folder, device=where)
@@ -90,10 +95,13 @@ def _order(item: Run, folder: Path, device: str) -> dict[str, Any]:
 
 
 def _lost(item: Run, folder: Path, device: str, death: Died) -> dict[str, Any]:
-    """Record a run whose process died."""
+    """Record a run whose process died, unless a good record of an earlier time would be lost."""
     journal = Journal(item, device, lambda event: None)
-    record = journal.record("failed", {}, f"the run's process died: {death.reason}")
-    with publishing(folder, item.run_id) as work:
-        record.write(work)
-        (work / "log.txt").write_text(death.stderr, encoding="utf-8")
+    journal.data = describe(load_split(item.recipe))
+    record = journal.record("failed", {}, f"the run's process died: {death.reason}", died=True)
+    earlier = find_run(folder, item.run_id)
+    if earlier is None or earlier.status == "failed":
+        with publishing(folder, item.run_id) as work:
+            record.write(work)
+            (work / "log.txt").write_text(death.stderr, encoding="utf-8")
     return done_event(record)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
 
 from dml_bench.data.samplers import SAMPLERS
-from dml_bench.errors import DmlBenchError
+from dml_bench.errors import DmlBenchError, OptionError, RecipeError, ResultsError
 from dml_bench.flow import VOCABULARY, load_split
 from dml_bench.recipe.check import Run
 from dml_bench.recipe.reader import Source, read_recipe
+from dml_bench.registry import Registry
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import find_run, prepare
+from dml_bench.training.optimizers import OPTIMIZERS
 
 
 @dataclass(frozen=True)
@@ -23,9 +29,28 @@ class Plan:
     folder: Path
 
     def done(self) -> dict[str, RunRecord]:
-        """Return the records of the runs that are published already, by run id."""
+        """Return the records of the runs that need not be repeated, by run id; not those whose process died."""
         found = {run.run_id: find_run(self.folder, run.run_id) for run in self.runs}
-        return {run_id: record for run_id, record in found.items() if record}
+        return {run_id: record for run_id, record in found.items() if record and not record.died}
+
+    def records(self) -> list[RunRecord]:
+        """Return the published records in the order of the grid, with the options that tell them apart in it."""
+        found = [(run, find_run(self.folder, run.run_id)) for run in self.runs]
+        return [replace(record, options=dict(run.options)) for run, record in found if record]
+
+    def same_data(self, done: Mapping[str, RunRecord]) -> None:
+        """Compare the data of records with the data as it is now.
+
+        Raises:
+            ResultsError: naming the first record that was made from other data.
+        """
+        for run in self.runs:
+            record = done.get(run.run_id)
+            if record and record.data and record.data["digest"] != load_split(run.recipe).digest:
+                where = self.folder / run.run_id
+                raise ResultsError(
+                    f"{where}: was made from other data; repeat it with --force, or choose another --out"
+                )
 
     def ready(self) -> None:
         """Make the folder, load every data set and try every sampler on it, so that mistakes show before the first run.
@@ -33,7 +58,7 @@ class Plan:
         Raises:
             ResultsError: if the folder cannot be written.
             DataError: if a data set is missing or damaged.
-            OptionError: if a sampler does not fit a data set.
+            RecipeError: if a sampler does not fit a data set.
         """
         prepare(self.folder)
         recipes = [run.recipe for run in self.runs]
@@ -41,8 +66,16 @@ class Plan:
         for _, recipe in sorted(needs.items()):
             labels = load_split(recipe).train.labels
             if recipe.training:
-                sampler = dict(recipe.training.sampler)
-                SAMPLERS.build(sampler.pop("name"), labels, **sampler)
+                _try("sampler", SAMPLERS, recipe.training.sampler, labels)
+                _try("optimizer", OPTIMIZERS, recipe.training.optimizer, [{"params": [nn.Parameter(torch.zeros(1))]}])
+
+
+def _try(part: str, registry: Registry[Any], choice: Mapping[str, Any], *facts: Any) -> None:
+    options = {key: value for key, value in choice.items() if key != "name"}
+    try:
+        registry.build(choice["name"], *facts, **options)
+    except OptionError as error:
+        raise RecipeError("\n".join(f"training.{part}.{problem}" for problem in error.problems)) from None
 
 
 def plan(
@@ -69,12 +102,10 @@ def choose_device(name: str) -> str:
     Raises:
         DmlBenchError: if ``cuda`` is asked for and there is none, or the name is no device.
     """
-    import torch
-
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+    kind, colon, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and index.isdigit())):
         raise DmlBenchError(f"--device {name}: must be auto, cpu, cuda or cuda:N")
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise DmlBenchError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")

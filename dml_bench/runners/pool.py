@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+START = "import sys; sys.path[:] = sys.argv[1].split('\\n'); from dml_bench.runners.worker import main; main()"
+"""Workers import what their parent would, not what happens to lie in the current folder."""
+
 
 @dataclass(frozen=True)
 class Died:
@@ -82,7 +85,7 @@ class _Worker:
     def __init__(self, events: queue.Queue[tuple[_Worker, Any]]) -> None:
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "dml_bench.runners.worker"],
+            [sys.executable, "-c", START, "\n".join(sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -116,10 +119,18 @@ class _Worker:
         return self._process.stdin
 
     def _listen(self, events: queue.Queue[tuple[_Worker, Any]]) -> None:
-        for line in self._process.stdout or ():
-            events.put((self, json.loads(line)))
+        try:
+            for line in self._process.stdout or ():
+                events.put((self, json.loads(line)))
+        except ValueError:  # a line cut off in the middle
+            self._process.kill()
         code = self._process.wait()
         self._errors.seek(0)
-        stderr = self._errors.read()[-20_000:]
-        reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        events.put((self, Died(f"{reason} {stderr.strip().splitlines()[-1:] or ''}".strip(), stderr)))
+        stderr = self._errors.read()[-20_000:].strip()
+        reason = _signal_name(-code) if code < 0 else f"exit status {code}"
+        events.put((self, Died(": ".join([reason, *stderr.splitlines()[-1:]]), stderr)))
+
+
+def _signal_name(number: int) -> str:
+    known = {item.value: item.name for item in signal.Signals}
+    return f"killed by {known.get(number, f'signal {number}')}"

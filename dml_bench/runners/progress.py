@@ -80,4 +80,5 @@ def _outcome(event: Mapping[str, Any]) -> str:
 def describe(run: Run) -> str:
     """Name a run by its method, options and seed."""
     options = " ".join(f"{key}={value}" for key, value in run.options.items())
-    return " ".join(filter(None, [run.method, options, f"seed {run.recipe.seed}"]))
+    size = f"dim {run.recipe.embedding.dim}" if run.recipe.embedding else ""
+    return " ".join(filter(None, [run.method, options, size, f"seed {run.recipe.seed}"]))

@@ -1,6 +1,6 @@
 """A worker process: reads one run a line, executes it, writes its events a line each.
 
-Started by ``pool.py`` as ``python -m dml_bench.runners.worker``. It ends when its standard input does, even in the
+Started by ``pool.py``. It ends when its standard input does, even in the
 middle of a run, so that no run outlives the command that asked for it.
 """
 
@@ -56,7 +56,3 @@ def _listen(orders: queue.Queue[str]) -> None:
     for line in sys.stdin:
         orders.put(line)
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -19,8 +19,6 @@ from dml_bench.search.threads import faiss_threads
 
 Engine = Literal["auto", "faiss", "torch"]
 
-TIE = 1e-12
-"""Cosine similarities that differ by no more than this count as equal."""
 SPARE = 12
 """Candidates beyond the asked depth: enough that rounding rarely reaches the end of the list."""
 BLOCK = 4096
@@ -38,8 +36,8 @@ def hits(
 
     ``hits[i, j]`` says whether the ``j``-th nearest item (counted from 0) of query ``i`` is of its class. The query
     itself is left out by its row, so duplicates of it stay in. An item of another class ranks before every item of the
-    query's class that is at most ``TIE`` more similar. Items whose class has no second item are no queries but can be
-    found.
+    query's class that is more similar by no more than ``rounding``. Items whose class has no second item are no queries
+    but can be found.
 
     Args:
         embeddings: rows of length 1.
@@ -65,11 +63,20 @@ def hits(
     return ((rows, search(rows)) for rows in np.split(queries, range(step, len(queries), step)))
 
 
+def rounding(dim: int) -> float:
+    """Return how far two float64 similarities of the same unit vectors, up to scale, can differ: they count as equal.
+
+    Normalising costs each number at most 3 roundings and a similarity ``dim`` more, in either order of summation.
+    """
+    return 2 * (dim + 8) * 2.0**-53
+
+
 class _FullSearch:
     """Rank against all items in float64."""
 
     def __init__(self, embeddings: Float64[np.ndarray, "N D"], labels: Int64[np.ndarray, " N"], depth: int) -> None:
         self.embeddings, self.labels, self.depth = torch.from_numpy(embeddings), torch.from_numpy(labels), depth
+        self.tie = rounding(embeddings.shape[1])
 
     def __call__(self, queries: Int64[np.ndarray, " Q"]) -> Bool[np.ndarray, "Q K"]:
         step = max(1, WORKSPACE // len(self.labels))
@@ -79,7 +86,7 @@ class _FullSearch:
     def _block(self, queries: torch.Tensor) -> torch.Tensor:
         same = self.labels[queries, None] == self.labels
         keys = self.embeddings[queries] @ self.embeddings.T
-        keys.sub_(same.double(), alpha=TIE)  # the query's own class is held back, so at a tie it comes last
+        keys.sub_(same.double(), alpha=self.tie)  # the query's own class is held back, so at a tie it comes last
         keys.scatter_(1, queries[:, None], -torch.inf)
         return same.gather(1, keys.topk(self.depth).indices)
 
@@ -92,6 +99,7 @@ class _FaissSearch:
 
         total, dim = embeddings.shape
         self.embeddings, self.labels, self.depth = embeddings, labels, depth
+        self.tie = rounding(dim)
         self.candidates = min(depth + 1 + SPARE, total)
         self.rounded: Float32[np.ndarray, "N D"] = embeddings.astype(np.float32)
         # Unit vectors rounded to float32, then dim products and sums: no order of summation can be further off.
@@ -104,7 +112,7 @@ class _FaissSearch:
         with faiss_threads():
             similarities, items = self.index.search(self.rounded[queries], self.candidates)
         same = self.labels[items] == self.labels[queries, None]
-        keys = self._similarities(queries, items) - TIE * same  # held back at a tie, as in the full search
+        keys = self._similarities(queries, items) - self.tie * same  # held back at a tie, as in the full search
         keys[items == queries[:, None]] = -np.inf
         order = np.argsort(-keys, axis=1)[:, : self.depth]
         result: Bool[np.ndarray, "Q K"] = np.take_along_axis(same, order, axis=1)

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch.optim import Optimizer
 
+from dml_bench.errors import OptionError, Problem
 from dml_bench.registry import NonNegative, Positive, Registry
 
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizers")
@@ -57,5 +58,7 @@ def sgd(
     momentum: Below1 = 0.9,
     nesterov: bool = False,
 ) -> Optimizer:
-    """Stochastic gradient descent with momentum."""
+    """Stochastic gradient descent with momentum; ``nesterov`` needs some."""
+    if nesterov and momentum == 0:
+        raise OptionError([Problem(("nesterov",), "needs a momentum above 0")])
     return torch.optim.SGD(groups, lr, momentum, weight_decay=weight_decay, nesterov=nesterov)

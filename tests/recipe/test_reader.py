@@ -53,13 +53,14 @@ grid:
     - name: softripple
 """
     found = mistakes(text, tmp_path)
-    assert len(found) == 6
+    assert len(found) == 7
     starts = [
         ("test.yaml:5: embedding.dims: unknown key (did you mean 'dim'?)"),
         ("test.yaml:3: training.epochs: must be greater than or equal to 1, not 0"),
         ("test.yaml:1: dataset.name: no datasets named 'glyfs' (did you mean 'glyphs'?)"),
         ("test.yaml:4: training.sampler.classes: 'pxk' has no option 'classes'"),
         ("test.yaml:10: grid.loss[1].margn: 'arcface' has no option 'margn' (did you mean 'margin'?)"),
+        ("test.yaml:6: evaluation.metrics[0]: "),
         ("test.yaml:11: grid.loss[2].name: no losses named 'softripple' (did you mean 'softtriple'?)"),
     ]
     for start in starts:
@@ -85,6 +86,13 @@ def test_metric_names_are_checked(tmp_path):
         ("dataset: digits\nloss: norm_softmax\ngrid: {loss: arcface}\n", "test.yaml:3: grid.loss: must be a list"),
         ("dataset: digits\nloss: {scale: 3}\n", "test.yaml:2: loss: needs a name"),
         ("dataset: digits\nloss: norm_softmax\nname: ../x\n", "test.yaml:3: name: "),
+        ("dataset: digits\nloss: norm_softmax\ngrid: []\n", "test.yaml:3: grid: must map paths"),
+        ("dataset: digits\nloss: norm_softmax\ngrid: {name: [a]}\n", "test.yaml:3: grid.name: 'name' changes no run"),
+        ("dataset: digits\nloss: norm_softmax\ntraining: null\n", "test.yaml: training must not be null beside a loss"),
+        (
+            "dataset: digits\nloss: norm_softmax\ntraining: {epochs: 2, warmup_epochs: 3}\n",
+            "test.yaml:3: training: warmup_epochs, 3, must be at most epochs, 2",
+        ),
         ("dataset: digits\nloss: norm_softmax\nreferences: 1\n", "test.yaml:3: references: must be true or false"),
     ],
 )
@@ -97,6 +105,27 @@ def test_yaml_is_read_as_1_2(tmp_path):
     recipe = read(text, tmp_path)[0].recipe
     assert recipe.description == "no"
     assert recipe.training.optimizer["lr"] == 1e-5
+
+
+def test_mistakes_beside_a_broken_grid_are_reported_too(tmp_path):
+    found = mistakes("dataset: glyfs\nseeds: 0\ntraining: {epochs: 1.5}\n", tmp_path)
+    assert [line.split(": ")[1] for line in found] == ["seeds", "training.epochs", "dataset"]
+
+
+def test_every_wrong_set_is_reported(tmp_path):
+    found = mistakes("dataset: digits\nloss: norm_softmax\n", tmp_path, ["a", "b=["])
+    assert [line[:7] for line in found] == ["--set a", "--set b"]
+
+
+def test_anchors_keep_their_kind(tmp_path):
+    text = "dataset: digits\nloss: norm_softmax\nembedding: {dim: &d 8, layer_norm: &t true}\n"
+    assert read(text, tmp_path)[0].recipe.embedding.layer_norm is True
+
+
+def test_any_file_name_makes_a_name(tmp_path):
+    path = tmp_path / "my recipe (2).yaml"
+    path.write_text("dataset: digits\nloss: norm_softmax\n")
+    assert read_recipe(path, VOCABULARY)[0].recipe.name == "my_recipe__2_"
 
 
 def test_missing_file_is_named(tmp_path):
@@ -184,6 +213,19 @@ def test_order_and_spelt_out_defaults_do_not_change_the_id(keys):
 )
 def test_what_changes_digits_changes_the_id(change):
     assert read_recipe(MINIMAL, VOCABULARY, [change])[0].recipe_id != read_recipe(MINIMAL, VOCABULARY)[0].recipe_id
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("evaluation.metrics=[nmi, recall@1]", "evaluation.metrics=[recall@1, nmi, nmi]"),
+        ("training.optimizer.weight_decay=0.0", "training.optimizer.weight_decay=-0.0"),
+        ("loss.scale=20", "loss.scale=20.0"),
+    ],
+)
+def test_what_means_the_same_has_the_same_id(one, other):
+    first, second = (read_recipe(MINIMAL, VOCABULARY, [change])[0] for change in (one, other))
+    assert first.recipe_id == second.recipe_id
 
 
 @pytest.mark.parametrize("change", ["seed=3", "name=other", "data_root=/data", "description=words"])

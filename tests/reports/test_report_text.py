@@ -125,3 +125,11 @@ def test_tables_need_neither_torch_nor_matplotlib():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_runs_of_different_versions_are_named_below_the_table(make):
+    old = make(seed=0, environment={"dml_bench": "0.1", "packages": {"torch": "2.6"}, "device": "cpu"})
+    new = make(seed=1, environment={"dml_bench": "0.1", "packages": {"torch": "2.13"}, "device": "cpu"})
+    text = to_markdown([old, new])
+    assert "These runs differ in torch: 2.13, 2.6." in text
+    assert "differ in" not in to_markdown([old])

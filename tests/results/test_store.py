@@ -5,12 +5,12 @@ import pytest
 
 from dml_bench.errors import ResultsError
 from dml_bench.results.record import Epoch, RunRecord
-from dml_bench.results.store import find_run, prepare, publishing, read_runs
+from dml_bench.results.store import HOST, find_run, prepare, publishing, read_runs
 
 
 def record(seed=0, **changes):
     fields = {
-        "recipe_name": "r", "recipe_id": "abc", "protocol_id": "p", "seed": seed, "dataset": "digits",
+        "recipe_name": "r", "recipe_id": "0123456789ab", "protocol_id": "p", "seed": seed, "dataset": "digits",
         "loss": "norm_softmax", "backbone": "convnet", "embedding_dim": 8, "status": "ok",
         "metrics": {"recall@1": 0.5}, "curve": (Epoch(1, 2.0, 0.1, 100.0, 1.0),), "centers_left": (1, 2),
     }  # fmt: skip
@@ -24,14 +24,14 @@ def publish(folder, item):
 
 def test_a_published_record_reads_back_equal(tmp_path):
     publish(tmp_path, record())
-    assert find_run(tmp_path, "abc-s0") == record()
-    assert (tmp_path / "abc-s0" / "curve.csv").read_text() == (
+    assert find_run(tmp_path, "0123456789ab-s0") == record()
+    assert (tmp_path / "0123456789ab-s0" / "curve.csv").read_text() == (
         "epoch,loss,learning_rate,images_per_second,seconds\n1,2.0,0.1,100.0,1.0\n"
     )
 
 
 def test_nothing_is_published_when_the_block_fails(tmp_path):
-    with pytest.raises(KeyboardInterrupt), publishing(tmp_path, "abc-s0") as work:
+    with pytest.raises(KeyboardInterrupt), publishing(tmp_path, "0123456789ab-s0") as work:
         (work / "half").touch()
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
@@ -39,20 +39,23 @@ def test_nothing_is_published_when_the_block_fails(tmp_path):
 
 def test_publishing_again_replaces_the_run_whole(tmp_path):
     publish(tmp_path, record())
-    (tmp_path / "abc-s0" / "extra").touch()
+    (tmp_path / "0123456789ab-s0" / "extra").touch()
     publish(tmp_path, record(loss="arcface"))
-    assert find_run(tmp_path, "abc-s0").loss == "arcface"
-    assert [path.name for path in tmp_path.iterdir()] == ["abc-s0"]
-    assert not (tmp_path / "abc-s0" / "extra").exists()
+    assert find_run(tmp_path, "0123456789ab-s0").loss == "arcface"
+    assert [path.name for path in tmp_path.iterdir()] == ["0123456789ab-s0"]
+    assert not (tmp_path / "0123456789ab-s0" / "extra").exists()
 
 
-def test_prepare_sweeps_up_after_killed_runs_only(tmp_path):
-    (tmp_path / ".work-abc-s0-999999999").mkdir()
-    (tmp_path / f".work-abc-s1-{os.getpid()}").mkdir()
+def test_prepare_sweeps_up_after_killed_runs_of_this_machine_only(tmp_path):
+    mine = f".work-0123456789ab-s1-{os.getpid()}@{HOST}"
+    elsewhere = ".work-0123456789ab-s0-999999999@another"
+    for name in (f".work-0123456789ab-s0-999999999@{HOST}", mine, elsewhere, ".work-notes", ".old-mail", ".old-x-s0"):
+        (tmp_path / name).mkdir()
     publish(tmp_path, record())
-    (tmp_path / "abc-s0").rename(tmp_path / ".old-abc-s0")  # killed between the two renames of a replacement
+    (tmp_path / "0123456789ab-s0").rename(tmp_path / ".old-0123456789ab-s0")  # killed while replacing a run
     prepare(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f".work-abc-s1-{os.getpid()}", "abc-s0"]
+    kept = [mine, elsewhere, ".work-notes", ".old-mail", ".old-x-s0", "0123456789ab-s0"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
@@ -65,7 +68,7 @@ def test_runs_are_found_below_folders_and_hidden_ones_are_not(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         publish(tmp_path / folder, record())
-    hidden = tmp_path / ".work-x-1"
+    hidden = tmp_path / ".work-0123456789ab-s9-1@other"
     hidden.mkdir()
     record().write(hidden)
     assert len(read_runs([tmp_path])) == 2
@@ -82,9 +85,28 @@ def test_a_broken_record_names_itself(text, tmp_path):
         read_runs([tmp_path])
 
 
+@pytest.mark.parametrize(
+    "change", [{"metrics": None}, {"metrics": {"nmi": "x"}}, {"status": "weird"}, {"curve": ["x"]}, {"seconds": None}]
+)
+def test_a_field_of_the_wrong_kind_is_an_error(change, tmp_path):
+    publish(tmp_path, record())
+    path = tmp_path / "0123456789ab-s0" / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(ResultsError, match=next(iter(change))):
+        read_runs([tmp_path])
+
+
+def test_a_run_folder_without_its_record_is_an_error(tmp_path):
+    publish(tmp_path, record())
+    publish(tmp_path, record(seed=1))
+    (tmp_path / "0123456789ab-s1" / "record.json").unlink()
+    with pytest.raises(ResultsError, match=r"ab-s1: a run without its record.json"):
+        read_runs([tmp_path])
+
+
 def test_an_unknown_field_is_an_error(tmp_path):
     publish(tmp_path, record())
-    path = tmp_path / "abc-s0" / "record.json"
+    path = tmp_path / "0123456789ab-s0" / "record.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "colour": 1}))
     with pytest.raises(ResultsError, match="colour"):
         read_runs([tmp_path])
@@ -99,5 +121,5 @@ def test_missing_and_empty_folders_are_errors(tmp_path):
 
 def test_a_folder_that_vanishes_is_a_clear_error(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ResultsError, match="abc-s0: the run cannot be published: Not a directory"):
+    with pytest.raises(ResultsError, match="0123456789ab-s0: the run cannot be published: Not a directory"):
         publish(tmp_path / "file", record())

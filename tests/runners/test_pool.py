@@ -1,12 +1,13 @@
 import os
 import signal
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from dml_bench.errors import DmlBenchError
+from dml_bench.errors import DmlBenchError, ResultsError
 from dml_bench.flow import VOCABULARY
 from dml_bench.recipe.reader import read_recipe
 from dml_bench.results.store import find_run, prepare
@@ -45,7 +46,10 @@ def test_a_killed_worker_is_a_failed_run_and_the_others_go_on(tmp_path):
             outcome[item.recipe.seed] = event["status"]
     assert killed
     assert outcome == {0: "failed", 1: "ok"}
-    assert "killed by SIGKILL" in find_run(tmp_path, runs[0].run_id).reason
+    dead, alive = (find_run(tmp_path, item.run_id) for item in runs)
+    assert "killed by SIGKILL" in dead.reason
+    assert dead.protocol_id == alive.protocol_id
+    assert list(Plan(tuple(runs), tmp_path).done()) == [runs[1].run_id]  # a run that died is tried again
 
 
 def test_side_by_side_gives_the_same_digits_as_one_after_the_other(tmp_path):
@@ -79,7 +83,7 @@ def test_a_run_that_fails_is_recorded_with_its_reason(tmp_path):
     assert threading.active_count() < 10
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:99"])
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:99", "cpu:", "cpu:0"])
 def test_devices_that_are_not_there_are_refused(name):
     with pytest.raises(DmlBenchError, match="--device"):
         choose_device(name)
@@ -87,7 +91,8 @@ def test_devices_that_are_not_there_are_refused(name):
 
 def test_a_sampler_that_does_not_fit_is_an_error_before_the_first_run(tmp_path):
     with pytest.raises(
-        DmlBenchError, match="classes_per_batch: must be at most the number of training classes, 5, not 16"
+        DmlBenchError,
+        match="training.sampler.classes_per_batch: must be at most the number of training classes, 5, not 16",
     ):
         run({"dataset": "digits", "loss": "norm_softmax"}, out=tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -97,3 +102,46 @@ def test_the_record_names_the_device(tmp_path):
     (record,) = run(RECIPE, out=tmp_path)
     assert record.environment["device"] == "cpu"
     assert record.environment["packages"]["torch"]
+
+
+def test_a_worker_that_dies_of_any_signal_is_noticed(tmp_path):
+    runs = read_recipe(RECIPE, VOCABULARY)
+    prepare(tmp_path)
+    reasons = []
+    for _, event in run_side_by_side(Plan(tuple(runs), tmp_path), runs, "cpu", 1):
+        if event["event"] == "step":
+            for child in children():
+                os.kill(child, signal.SIGRTMIN + 6)
+        if event["event"] == "done":
+            reasons.append(event["reason"])
+    assert len(reasons) == 1
+    assert "killed by" in reasons[0]
+
+
+def test_a_dying_worker_does_not_replace_a_good_record(tmp_path):
+    (good,) = run(RECIPE, out=tmp_path)
+    runs = read_recipe(RECIPE, VOCABULARY)
+    for _, event in run_side_by_side(Plan(tuple(runs), tmp_path), runs, "cpu", 1):
+        if event["event"] == "step":
+            for child in children():
+                os.kill(child, signal.SIGKILL)
+    assert find_run(tmp_path, good.run_id) == good
+
+
+def test_changed_data_is_not_taken_for_done(tmp_path):
+    (record,) = run(RECIPE, out=tmp_path)
+    path = tmp_path / record.run_id / "record.json"
+    path.write_text(path.read_text().replace(record.data["digest"], "0" * 64))
+    with pytest.raises(ResultsError, match="was made from other data"):
+        run(RECIPE, out=tmp_path)
+    assert run(RECIPE, out=tmp_path, force=True)[0].metrics == record.metrics
+
+
+def test_workers_do_not_import_from_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "queue.py").write_text("raise SystemExit('the wrong file')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    runs = read_recipe(RECIPE, VOCABULARY)
+    prepare(tmp_path / "runs")
+    events = [event for _, event in run_side_by_side(Plan(tuple(runs), tmp_path / "runs"), runs, "cpu", 1)]
+    assert events[-1]["status"] == "ok", events[-1]

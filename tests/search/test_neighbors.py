@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dml_bench.errors import DataError
 from dml_bench.search import neighbors
-from dml_bench.search.neighbors import hits
+from dml_bench.search.neighbors import hits, rounding
 
 ENGINES = ("auto", "faiss", "torch")
 
@@ -108,7 +108,7 @@ def test_faiss_agrees_with_a_full_sort_of_distances(make):
     for query, row in zip(queries[::7], found[::7], strict=True):
         similarity = 1 - np.square(embeddings - embeddings[query]).sum(axis=1) / 2
         same = labels == labels[query]
-        order = np.argsort(1e-12 * same - similarity)
+        order = np.argsort(rounding(37) * same - similarity)
         assert row.tolist() == same[order[order != query]][:25].tolist()
 
 
@@ -158,3 +158,14 @@ def test_without_a_pair_there_is_nothing_to_retrieve():
 def test_depth_zero_is_refused():
     with pytest.raises(ValueError, match="depth must be at least 1"):
         hits(unit(np.eye(2)), np.array([1, 1]), 0)
+
+
+def test_nearly_collapsed_classes_are_still_told_apart():
+    """Ten tight classes, closer to each other than float32 can tell, in eight dimensions."""
+    generator = np.random.default_rng(0)
+    centers = unit(np.ones(8) + 1e-5 * generator.normal(size=(10, 8)))
+    labels = np.repeat(np.arange(10), 6)
+    embeddings = unit(centers[labels] + 1e-8 * generator.normal(size=(60, 8)))
+    for engine in ("faiss", "torch"):
+        _, found = collect(embeddings, labels, 5, engine)
+        assert found.all()
