@@ -161,7 +161,7 @@ def _span(rows: Sequence[Row], metric: str) -> tuple[float, float]:
     known = [(100 * row.mean(metric), 100 * row.std(metric)) for row in rows if not math.isnan(row.mean(metric))]
     ends = [mean + sign * (0 if math.isnan(std) else std) for mean, std in known for sign in (-1, 1)] or [0.0, 100.0]
     margin = max(0.08 * (max(ends) - min(ends)), 0.5)
-    return min(ends) - margin, max(ends) + margin
+    return max(min(ends) - margin, 0.0), min(max(ends) + margin, 100.0 + 0.1 * margin)  # room for half a marker
 
 
 def _losses(axes: Axes, row: Row, look: Look) -> None:

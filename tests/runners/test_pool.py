@@ -90,10 +90,8 @@ def test_devices_that_are_not_there_are_refused(name):
 
 
 def test_a_sampler_that_does_not_fit_is_an_error_before_the_first_run(tmp_path):
-    with pytest.raises(
-        DmlBenchError,
-        match="training.sampler.classes_per_batch: must be at most the number of training classes, 5, not 16",
-    ):
+    said = "training.sampler.classes_per_batch: must be at most the number of training classes, 5, not 16"
+    with pytest.raises(DmlBenchError, match=said):
         run({"dataset": "digits", "loss": "norm_softmax"}, out=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
