@@ -32,6 +32,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+losses_app = typer.Typer(help="Check the losses against independent references.", no_args_is_help=True)
+app.add_typer(losses_app, name="losses")
+
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/quickstart.yaml.")]
 Changes = Annotated[
     list[str] | None,
@@ -135,17 +138,22 @@ def list_names(
     as_markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table.")] = False,
 ) -> None:
     """List what a recipe may name."""
-    entries = list(_registry(kind))
+    registry = _registry(kind)
+    entries = list(registry)
+    more = [(f"{family.prefix}*", family.summary) for family in registry.families]
     if as_json:
         rows = [{"name": e.name, "summary": e.summary, "options": [vars(o) for o in e.options]} for e in entries]
         print(json.dumps(rows, indent=1))  # noqa: T201
     elif as_markdown:
-        rule = f"| {kind} | what | options |\n|---|---|---|\n"
-        print(rule + "\n".join(f"| `{e.name}` | {e.summary} | {_options(e)} |" for e in entries))  # noqa: T201
+        lines = [f"| `{e.name}` | {e.summary} | {_options(e)} |" for e in entries]
+        lines += [f"| `{name}` | {summary} | - |" for name, summary in more]
+        print("\n".join([f"| {kind} | what | options |\n|---|---|---|", *lines]))  # noqa: T201
     else:
         width = max(len(entry.name) for entry in entries)
-        for entry in entries:
-            _console().print(f"{entry.name:{width}}  {entry.summary}", markup=False, highlight=False)
+        for name, summary in [*((entry.name, entry.summary) for entry in entries), *more]:
+            _console().print(f"{name:{width}}  {summary}", markup=False, highlight=False)
+    for reason in registry.broken.values():
+        Console(stderr=True).print(f"dml-bench: {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: dml-bench info losses softtriple")
@@ -161,6 +169,37 @@ def info(kind: Kind, name: Annotated[str, typer.Argument(metavar="NAME")]) -> No
     for option in entry.options:
         default = "required" if option.default == "required" else f"default {show(option.default)}"
         console.print(f"  {option.name}: {default}; {option.allowed}", markup=False, highlight=False, soft_wrap=True)
+    if kind == "losses" and name in _registry(kind):  # what is another library's has no card
+        _show_card(console, entry.name)
+
+
+@losses_app.command(epilog="Example: dml-bench losses verify softtriple arcface")
+def verify(
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY...]", help="Names of losses.  [default: all]")
+    ] = None,
+    page: Annotated[Path | None, typer.Option("--markdown", metavar="FILE", help="Write the page to FILE too.")] = None,
+) -> None:
+    """Compare losses with plain loops, published values and other libraries; exit 1 if one fails."""
+    from dml_bench.testing import verify_all
+    from dml_bench.testing.page import markdown, print_cards
+
+    cards = verify_all(keys or ())
+    if page:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(markdown(cards), encoding="utf-8")
+    print_cards(_console(), cards)
+    if any(card.verdict == "failed" for card in cards):
+        raise typer.Exit(1)
+
+
+def _show_card(console: Console, key: str) -> None:
+    from dml_bench.testing import verify as verify_one
+    from dml_bench.testing.page import details
+
+    card = verify_one(key)
+    lines = "\n".join(f"  {line}" for line in details(card))
+    console.print(f"\nCard: {card.verdict}\n{lines}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _run_all(console: Console, grid: Plan, todo: Sequence[Run], device: str, jobs: int) -> None:

@@ -49,6 +49,12 @@ class ResultsError(DmlBenchError):
     """A results folder that cannot be read or written."""
 
 
+class ContractError(DmlBenchError, AssertionError):
+    """A loss that breaks a rule every loss obeys; a test that meets it has failed."""
+
+    exit_code = 1
+
+
 class TrainingError(DmlBenchError):
     """A run that cannot go on, such as one whose loss is no longer finite. Recorded as a failed run."""
 

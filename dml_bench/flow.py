@@ -20,7 +20,7 @@ from dml_bench.data.samplers import SAMPLERS
 from dml_bench.evaluation.evaluate import Scores, evaluate
 from dml_bench.evaluation.extract import extract
 from dml_bench.evaluation.metrics import parse_metric
-from dml_bench.losses import LOSSES
+from dml_bench.losses import LOSSES, Loss
 from dml_bench.losses import build as build_loss
 from dml_bench.losses.merging import centers_left
 from dml_bench.models.backbone import BACKBONES
@@ -106,7 +106,7 @@ def describe(split: Split) -> dict[str, object]:
     return {"digest": split.digest, "image_shape": list(split.train.image_shape), **sizes}
 
 
-def _loss(recipe: Recipe, split: Split, embedding_dim: int) -> nn.Module:
+def _loss(recipe: Recipe, split: Split, embedding_dim: int) -> Loss:
     options = dict(recipe.loss or {})
     name, counts = options.pop("name"), torch.from_numpy(split.train.class_counts)
     with torch.random.fork_rng(devices=[]):

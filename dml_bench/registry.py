@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, Generic, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -43,10 +43,17 @@ class Option:
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """A registered factory with the options read off its signature."""
+    """A registered factory with the options read off its signature.
+
+    Args:
+        name: what a recipe says.
+        factory: a function, or a class, whose parameters are positional-only (facts) or keyword-only (options).
+        refuse: raises an OptionError for checked options, given by keyword, that do not go together.
+    """
 
     name: str
     factory: Callable[..., T]
+    refuse: Callable[..., None] | None = None
     facts: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,8 +66,12 @@ class Entry(Generic[T]):
     @cached_property
     def model(self) -> type[BaseModel]:
         """The pydantic model of the keyword-only parameters."""
-        hints = get_type_hints(self.factory, include_extras=True)
+        maker: Any = self.factory
+        hints = get_type_hints(maker.__init__ if inspect.isclass(maker) else maker, include_extras=True)
         keywords = [p for p in inspect.signature(self.factory).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        bare = [p.name for p in keywords if p.name not in hints]
+        if bare:
+            raise TypeError(f"{self.name}: {', '.join(bare)} must have a type annotation, which says what is allowed")
         fields: dict[str, Any] = {
             p.name: (hints[p.name], ... if p.default is p.empty else Field(p.default, validate_default=True))
             for p in keywords
@@ -73,9 +84,10 @@ class Entry(Generic[T]):
         """The options with default and allowed range."""
         schema = self.model.model_json_schema()
         shown = schema.get("properties", {})
+        defaults = self.model.model_construct().model_dump(mode="json")
         return tuple(
-            Option(name, "required" if info.is_required() else info.default, _allowed(shown[name], schema))
-            for name, info in self.model.model_fields.items()
+            Option(name, defaults.get(name, "required"), _allowed(shown[name], schema))
+            for name in self.model.model_fields
         )
 
     @property
@@ -103,18 +115,42 @@ class Entry(Generic[T]):
 
     def _parse(self, options: Mapping[str, Any]) -> BaseModel:
         try:
-            return self.model.model_validate(dict(options))
+            checked = self.model.model_validate(dict(options))
         except ValidationError as error:
-            raise OptionError([self._problem(item) for item in error.errors()]) from None
+            raise OptionError([problem for item in error.errors() for problem in self._problems(item)]) from None
+        if self.refuse is not None:
+            self.refuse(**{name: getattr(checked, name) for name in self.model.model_fields})
+        return checked
 
-    def _problem(self, item: Any) -> Problem:
+    def _problems(self, item: Any) -> list[Problem]:
         path: Path = tuple(part for part in item["loc"] if not _is_branch(part))
+        inner = item.get("ctx", {}).get("error")
+        if isinstance(inner, OptionError):  # of a choice within the choice
+            return [Problem((*path, *problem.path), problem.message) for problem in inner.problems]
+        return [self._problem(path, item)]
+
+    def _problem(self, path: Path, item: Any) -> Problem:
         if item["type"] == "extra_forbidden" and len(path) == 1:
             takes = ", ".join(f"{o.name}={show(o.default)}" for o in self.options) or "no options"
             hint = suggestion(str(path[0]), [o.name for o in self.options])
             return Problem(path, f"'{self.name}' has no option '{path[0]}'{hint}; it takes {takes}")
         given = "" if item["type"] == "missing" else f", not {show(item['input'])}"
         return Problem(path, plain(item["msg"]) + given)
+
+
+@dataclass(frozen=True)
+class Family(Generic[T]):
+    """Names with a prefix that are looked up elsewhere when asked for, and not listed one by one.
+
+    Args:
+        prefix: what the names begin with, such as ``pml.``.
+        summary: one line for the list.
+        find: the entry of a whole name; raises an OptionError for one that does not exist.
+    """
+
+    prefix: str
+    summary: str
+    find: Callable[[str], Entry[T]]
 
 
 class Registry(Generic[T]):
@@ -129,27 +165,53 @@ class Registry(Generic[T]):
         self.kind = kind
         self._modules = tuple(modules)
         self._entries: dict[str, Entry[T]] = {}
+        self._families: list[Family[T]] = []
+        self._broken: dict[str, str] = {}
         self._loaded = False
 
-    def register(self, name: str) -> Callable[[F], F]:
-        """Register the decorated factory under ``name``; a name is registered once."""
+    def register(self, name: str, *, refuse: Callable[..., None] | None = None) -> Callable[[F], F]:
+        """Register the decorated factory under ``name``; a name is registered once.
+
+        Args:
+            name: what a recipe says.
+            refuse: raises an OptionError for checked options, given by keyword, that do not go together.
+        """
 
         def add(factory: F) -> F:
             if name in self._entries:
                 raise ValueError(f"{self.kind}: '{name}' is registered already")
-            self._entries[name] = Entry(name, factory)
+            self._entries[name] = Entry(name, factory, refuse)
             return factory
 
         return add
 
+    def register_family(self, family: Family[T]) -> None:
+        """Look up every name that begins with the prefix of ``family`` there."""
+        self._families.append(family)
+
+    @property
+    def families(self) -> tuple[Family[T], ...]:
+        """What can be named besides the entries listed."""
+        self._all()
+        return tuple(self._families)
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """What is wrong with each plug-in that cannot be used, by the name it was to have."""
+        self._all()
+        return dict(self._broken)
+
     def __getitem__(self, name: str) -> Entry[T]:
         entries = self._all()
-        if name not in entries:
-            known = ", ".join(sorted(entries))
-            raise OptionError(
-                [Problem((), f"no {self.kind} named '{name}'{suggestion(name, entries)}; known: {known}")]
-            )
-        return entries[name]
+        if name in self._broken:
+            raise OptionError([Problem((), self._broken[name])])
+        if name in entries:
+            return entries[name]
+        for family in self._families:
+            if name.startswith(family.prefix):
+                return family.find(name)
+        known = ", ".join([*sorted(entries), *(f"{family.prefix}*" for family in self._families)])
+        raise OptionError([Problem((), f"no {self.kind} named '{name}'{suggestion(name, entries)}; known: {known}")])
 
     def __contains__(self, name: object) -> bool:
         return name in self._all()
@@ -171,8 +233,21 @@ class Registry(Generic[T]):
             for module in self._modules:
                 import_module(module)
             for point in entry_points(group=f"dml_bench.{self.kind}"):
-                self.register(point.name)(point.load())
+                self._plug_in(point)
         return self._entries
+
+    def _plug_in(self, point: EntryPoint) -> None:
+        """Register a plug-in; one that is broken is kept with the reason, and harms no other name."""
+        try:
+            entry: Entry[T] = Entry(point.name, point.load())
+            _ = entry.options  # reads the annotations here, where it is known whose they are
+            self.register(point.name)(entry.factory)
+        except Exception as error:
+            package = f" of {point.dist.name}" if point.dist else ""
+            reason = f"{type(error).__name__}: {error}"
+            self._broken[point.name] = (
+                f"the plug-in '{point.name}'{package} ({point.group}: {point.value}) cannot be used: {reason}"
+            )
 
 
 def suggestion(word: str, known: Any) -> str:
@@ -204,6 +279,8 @@ def _is_branch(part: Any) -> bool:
 
 def _allowed(schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
     """Describe the values a JSON schema allows, such as ``number > 0``."""
+    if "description" in schema:
+        return str(schema["description"])
     if "$ref" in schema:
         properties = root["$defs"][schema["$ref"].rsplit("/", 1)[-1]].get("properties", {})
         return "{" + ", ".join(properties) + "}"

@@ -1,9 +1,11 @@
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import pytest
+from pydantic import AfterValidator
 
-from dml_bench.errors import OptionError
-from dml_bench.registry import Count, Positive, Registry
+from dml_bench.errors import OptionError, Problem
+from dml_bench.registry import Count, Entry, Family, Positive, Registry
 
 
 @pytest.fixture
@@ -72,3 +74,74 @@ def test_a_name_is_registered_once(tools):
 def test_ambiguous_parameters_are_refused(tools):
     with pytest.raises(TypeError, match="must be positional-only"):
         tools.register("axe")(lambda wood: None)
+
+
+def test_a_class_is_a_factory_too(tools):
+    @tools.register("drill")
+    class Drill:
+        def __init__(self, wood: str, /, *, size: Count = 8) -> None:
+            self.wood, self.size = wood, size
+
+    assert [(o.name, o.default) for o in tools["drill"].options] == [("size", 8)]
+    assert tools.build("drill", "oak", size=3).size == 3
+
+
+def test_defaults_are_shown_as_a_recipe_would_say_them(tools):
+    @tools.register("set")
+    def bits(*, sizes: Sequence[Count] = (1, 2)) -> None: ...
+
+    assert tools["set"].options[0].default == [1, 2]
+    assert tools["set"].check({}) == {"sizes": [1, 2]}
+
+
+def test_an_option_without_annotation_is_refused(tools):
+    tools.register("axe")(lambda *, weight=1: None)
+    with pytest.raises(TypeError, match="axe: weight must have a type annotation"):
+        tools["axe"].check({})
+
+
+def test_options_that_do_not_go_together_are_refused(tools):
+    def refuse(*, short, heavy):
+        if short and heavy:
+            raise OptionError([Problem(("short",), "makes no heavy hammer")])
+
+    @tools.register("hammer", refuse=refuse)
+    def hammer(*, short: bool = False, heavy: bool = False) -> None: ...
+
+    assert tools["hammer"].check({"short": True}) == {"short": True, "heavy": False}
+    for call in (tools["hammer"].check, lambda options: tools.build("hammer", **options)):
+        with pytest.raises(OptionError, match="short: makes no heavy hammer"):
+            call({"short": True, "heavy": True})
+
+
+def test_problems_of_a_choice_within_a_choice_keep_their_place(tools):
+    def check(choice: dict) -> dict:
+        return {"name": choice["name"], **tools[choice["name"]].check({k: v for k, v in choice.items() if k != "name"})}
+
+    @tools.register("box")
+    def box(*, tool: Annotated[dict, AfterValidator(check)]) -> None: ...
+
+    assert tools["box"].options[0].default == "required"
+    with pytest.raises(OptionError) as caught:
+        tools["box"].check({"tool": {"name": "saw", "teth": 3, "width": -1}})
+    assert {problem.path for problem in caught.value.problems} == {("tool", "teth"), ("tool", "width")}
+
+
+def test_a_family_is_asked_for_names_with_its_prefix(tools):
+    asked = []
+
+    def find(name):
+        asked.append(name)
+        if name != "acme.plane":
+            raise OptionError([Problem((), "acme makes planes only")])
+        return Entry(name, lambda: "plane")
+
+    tools.register_family(Family("acme.", "Use any tool of acme.", find))
+    assert [entry.name for entry in tools] == ["saw"]
+    assert [family.summary for family in tools.families] == ["Use any tool of acme."]
+    assert not asked
+    assert tools.build("acme.plane") == "plane"
+    with pytest.raises(OptionError, match="planes only"):
+        tools["acme.chisel"]
+    with pytest.raises(OptionError, match=r"known: saw, acme\.\*"):
+        tools["sow"]

@@ -1,4 +1,4 @@
-"""Which images form a batch. Samplers draw indices only; they see the training labels and nothing else."""
+"""Which images form a batch. Samplers draw indices only; these here see the training labels and nothing else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Sampler(Protocol):
         """How many images an epoch draws and how many it leaves out, in words."""
 
 
-SAMPLERS: Registry[Sampler] = Registry("samplers")
+SAMPLERS: Registry[Sampler] = Registry("samplers", ["dml_bench.data.informed"])
 """Factories ``(labels: (N,) int64, /, *, ...) -> Sampler``."""
 
 
@@ -55,7 +55,7 @@ class RandomBatches:
     @property
     def coverage(self) -> str:
         """How many images an epoch draws and how many it leaves out, in words."""
-        return _coverage(min(self.images, len(self) * self.batch_size), self.images)
+        return coverage(min(self.images, len(self) * self.batch_size), self.images)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class ClassBatches:
         drawn = len(self) * self.classes_per_batch * self.images_per_class
         small = sum(len(member) < self.images_per_class for member in self.members)
         repeats = f"; {small} classes have fewer than {self.images_per_class} images and repeat them" if small else ""
-        return _coverage(drawn, total) + repeats
+        return coverage(drawn, total) + repeats
 
 
 @SAMPLERS.register("random")
@@ -129,7 +129,7 @@ def random(labels: Labels, /, *, batch_size: Count = 64) -> Sampler:
     Raises:
         DataError: if there is no image.
     """
-    _some(labels)
+    check_some(labels)
     return RandomBatches(len(labels), batch_size)
 
 
@@ -144,19 +144,26 @@ def pxk(labels: Labels, /, *, classes_per_batch: Count = 16, images_per_class: C
         DataError: if there is no image.
         OptionError: if there are fewer classes than a batch needs.
     """
-    _some(labels)
-    order = np.argsort(labels, kind="stable").astype(np.int64)
-    members = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
+    check_some(labels)
+    members = members_of(labels)
     if classes_per_batch > len(members):
         message = f"must be at most the number of training classes, {len(members)}, not {classes_per_batch}"
         raise OptionError([Problem(("classes_per_batch",), message)])
-    return ClassBatches(tuple(members), classes_per_batch, images_per_class)
+    return ClassBatches(members, classes_per_batch, images_per_class)
 
 
-def _some(labels: Labels) -> None:
+def members_of(labels: Labels) -> tuple[Indices, ...]:
+    """Return the images of each class, in the order of the labels."""
+    order = np.argsort(labels, kind="stable").astype(np.int64)
+    return tuple(np.split(order, np.flatnonzero(np.diff(labels[order])) + 1))
+
+
+def check_some(labels: Labels) -> None:
+    """Refuse to sample from no image with a DataError."""
     if not len(labels):
         raise DataError("there is no image to sample from")
 
 
-def _coverage(drawn: int, total: int) -> str:
+def coverage(drawn: int, total: int) -> str:
+    """Say how many of ``total`` images an epoch draws and how many it leaves out."""
     return f"an epoch draws {drawn} images of {total}" + (f" and leaves {total - drawn} out" if drawn < total else "")

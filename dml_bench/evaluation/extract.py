@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
@@ -12,6 +9,7 @@ from torch import Tensor, nn
 
 from dml_bench.data.augment import to_float
 from dml_bench.errors import DataError
+from dml_bench.models.modes import evaluation_mode
 
 
 def extract(
@@ -37,7 +35,7 @@ def extract(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     parts = []
-    with _evaluation_mode(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         for start in range(0, len(images), batch_size):
             batch = np.array(images[start : start + batch_size])  # a copy: torch cannot share read-only memory
             output = model(to_float(torch.from_numpy(batch).to(device)))
@@ -46,15 +44,3 @@ def extract(
                 raise DataError(f"the model must map {len(batch)} images to ({len(batch)}, D), not {shape}")
             parts.append(output.float().cpu().numpy())
     return np.concatenate(parts)
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode, then give each module its own mode back: frozen ones were not in training mode."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

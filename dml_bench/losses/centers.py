@@ -10,21 +10,35 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dml_bench.losses.numerics import unit
+from dml_bench.losses.slots import Slot
+from dml_bench.registry import Positive
+
 Pooling = Callable[[Tensor], Tensor]
+POOLINGS: Slot[Pooling] = Slot("centers")
 Init = Callable[[int, int, int], Tensor]
 
 
+@POOLINGS.part("single")
 def single(similarities: Float[Tensor, "N C 1"]) -> Float[Tensor, "N C"]:
     """Return the similarity to the only center of each class."""
     return similarities.squeeze(2)
 
 
+@POOLINGS.part("nearest")
 def nearest(similarities: Float[Tensor, "N C K"]) -> Float[Tensor, "N C"]:
     """Return the similarity to the most similar center; at a tie only one of them gets the gradient."""
     return similarities.max(dim=2).values
 
 
-@dataclass(frozen=True)
+@POOLINGS.part("mean")
+def mean(similarities: Float[Tensor, "N C K"]) -> Float[Tensor, "N C"]:
+    """Return the mean of the similarities to the centers of each class."""
+    return similarities.mean(dim=2)
+
+
+@POOLINGS.register("soft")
+@dataclass(frozen=True, kw_only=True)
 class Soft:
     """Average the similarities s_k with weights ``softmax_k(s_k / gamma)``.
 
@@ -36,7 +50,7 @@ class Soft:
     Source: Qian et al., SoftTriple Loss, ICCV 2019, section 3.
     """
 
-    gamma: float
+    gamma: Positive = 0.1
 
     def __call__(self, similarities: Float[Tensor, "N C K"]) -> Float[Tensor, "N C"]:
         """Average over the centers of each class."""
@@ -44,7 +58,8 @@ class Soft:
         return torch.einsum("nck,nck->nc", weights, similarities)
 
 
-@dataclass(frozen=True)
+@POOLINGS.register("logsumexp")
+@dataclass(frozen=True, kw_only=True)
 class LogSumExp:
     """Take ``gamma logsumexp_k(s_k / gamma)``: ``Soft`` plus gamma times the entropy of its weights.
 
@@ -54,7 +69,7 @@ class LogSumExp:
     Source: Qian et al., SoftTriple Loss, ICCV 2019, section 3: the entropy-regularised maximum in closed form.
     """
 
-    gamma: float
+    gamma: Positive = 0.1
 
     def __call__(self, similarities: Float[Tensor, "N C K"]) -> Float[Tensor, "N C"]:
         """Pool the centers of each class."""
@@ -72,3 +87,23 @@ def uniform_over_centers(num_classes: int, per_class: int, dim: int) -> Float[Te
     The centers' length, about sqrt(D / (3 C K)), shrinks with their number, which raises their effective learning rate.
     """
     return torch.empty(num_classes, per_class, dim).uniform_(-1, 1) / math.sqrt(num_classes * per_class)
+
+
+def on_sphere(num_classes: int, per_class: int, dim: int) -> Float[Tensor, "C K D"]:
+    """Draw centers of length 1 in random directions, as NormFace's authors do."""
+    return unit(torch.randn(num_classes, per_class, dim))
+
+
+def uniform_over_dimensions(num_classes: int, per_class: int, dim: int) -> Float[Tensor, "C K D"]:
+    """Draw every entry from U(-b, b), b = 1/sqrt(D), as torch does for a linear layer."""
+    return torch.empty(num_classes, per_class, dim).uniform_(-1, 1) / math.sqrt(dim)
+
+
+def he_normal(num_classes: int, per_class: int, dim: int) -> Float[Tensor, "C K D"]:
+    """Draw every entry from N(0, 2/D), so that centers have length about sqrt(2)."""
+    return torch.randn(num_classes, per_class, dim) * math.sqrt(2 / dim)
+
+
+def he_normal_over_classes(num_classes: int, per_class: int, dim: int) -> Float[Tensor, "C K D"]:
+    """Draw every entry from N(0, 2/C), as Proxy-Anchor's authors do."""
+    return torch.randn(num_classes, per_class, dim) * math.sqrt(2 / num_classes)

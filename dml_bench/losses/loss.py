@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import reduce
 from numbers import Integral
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dml_bench.epoch import EpochContext
 from dml_bench.errors import DataError, OptionError, Problem
+from dml_bench.losses.dense import flatten
 from dml_bench.losses.numerics import full_precision
 from dml_bench.registry import Registry
 
@@ -24,6 +27,7 @@ class Task:
         num_classes: C >= 1; labels lie in [0, C).
         embedding_dim: D >= 1.
         class_counts: ``(C,)`` images per class, for the losses that weigh classes by them.
+        ignore_index: label of samples or pixels to leave out, for the losses that take pixels (``Loss.takes_pixels``).
 
     Raises:
         OptionError: when a number is below 1 or no integer, or ``class_counts`` does not have one entry per class.
@@ -32,6 +36,7 @@ class Task:
     num_classes: int
     embedding_dim: int
     class_counts: Tensor | None = None
+    ignore_index: int | None = None
 
     def __post_init__(self) -> None:
         sizes: dict[str, Any] = {"num_classes": self.num_classes, "embedding_dim": self.embedding_dim}
@@ -51,27 +56,50 @@ class Loss(nn.Module, ABC):
     """A scalar for a batch of raw embeddings; the loss itself normalises what its formula says.
 
     It computes in float32 or wider whatever the precision of the embeddings, autocast or not.
+
+    A loss that changes while training overrides ``on_step`` or ``on_epoch_start`` and keeps what it learned in buffers,
+    so that it is saved and loaded with the rest. Buffers whose shape depends on the training set start empty and are
+    named in ``sized_by_training_set``.
     """
+
+    takes_pixels: bool = False
+    """Whether samples are compared with classes one by one, so that pixels can be samples."""
+    sized_by_training_set: tuple[str, ...] = ()
 
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
 
-    def forward(self, embeddings: Tensor, labels: Tensor, indices: Tensor | None = None) -> Tensor:
+    def forward(
+        self, embeddings: Tensor, labels: Tensor, indices: Tensor | None = None, *, ignore_index: int | None = None
+    ) -> Tensor:
         """Return the loss of a batch, a scalar: the sum of its terms.
 
         Args:
-            embeddings: ``(N, D)`` floating point, of any length, N >= 1.
-            labels: ``(N,)`` integers in [0, C).
+            embeddings: ``(N, D)`` floating point, of any length, N >= 1; a loss that ``takes_pixels`` has
+                ``(N, D, H, W)`` as well.
+            labels: ``(N,)`` integers in [0, C), or ``(N, H, W)``.
             indices: ``(N,)`` positions in the training set, for the losses that remember samples.
+            ignore_index: label of what to leave out, if the loss ``takes_pixels``; by default the task's, then 255 for
+                pixels if there are no more than 255 classes. Where nothing is left the loss is 0.
 
         Raises:
             DataError: when shapes, types or ranges differ from these, or an embedding is not finite.
         """
-        return torch.stack(list(self.terms(embeddings, labels, indices).values())).sum()
+        pixels = {} if ignore_index is None else {"ignore_index": ignore_index}
+        terms = self.terms(embeddings, labels, indices, **pixels)
+        return reduce(torch.add, terms.values())
 
-    def terms(self, embeddings: Tensor, labels: Tensor, indices: Tensor | None = None) -> dict[str, Tensor]:
+    def terms(
+        self, embeddings: Tensor, labels: Tensor, indices: Tensor | None = None, *, ignore_index: int | None = None
+    ) -> dict[str, Tensor]:
         """Return the named scalars that add up to the loss; arguments and errors are those of ``forward``."""
+        if self.takes_pixels:
+            mark = self.task.ignore_index if ignore_index is None else ignore_index
+            given = len(embeddings)
+            embeddings, labels, indices = flatten(embeddings, labels, indices, mark, self.task.num_classes)
+            if given and not len(embeddings):
+                return {"objective": embeddings.sum()}  # 0, which backward can start from
         check_embeddings(embeddings, self.task.embedding_dim)
         check_labels(labels, len(embeddings), self.task.num_classes)
         if indices is not None:
@@ -85,6 +113,18 @@ class Loss(nn.Module, ABC):
     ) -> dict[str, Tensor]:
         """Return the named terms of a checked batch; the one method a new loss has to write."""
 
+    def on_step(self) -> None:
+        """Hear from the trainer that one optimizer step is done."""
+
+    def on_epoch_start(self, context: EpochContext) -> None:
+        """Hear from the trainer that an epoch begins, before its first batch is drawn; runs without gradients."""
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        for name in self.sized_by_training_set:
+            if prefix + name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name], device=getattr(self, name).device))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def param_groups(self, base_lr: float) -> list[dict[str, Any]]:
         """Return one optimizer group per learned tensor: ``name``, ``params``, ``lr`` and ``weight_decay`` (0)."""
         return [
@@ -93,12 +133,32 @@ class Loss(nn.Module, ABC):
         ]
 
 
-LOSSES: Registry[Loss] = Registry("losses", [f"dml_bench.losses.{module}" for module in ("named", "tuples")])
+MODULES = (
+    "named",
+    "pairs",
+    "triplets",
+    "distance_weighted",
+    "batch_softmax",
+    "ranking",
+    "library",
+    "adaptive",
+    "hierarchy",
+    "quintuplet",
+    "uncertainty",
+    "two_stage",
+)
+LOSSES: Registry[Loss] = Registry("losses", [f"dml_bench.losses.{module}" for module in MODULES])
 """Factories ``(task: Task, /, *, ...) -> Loss``."""
 
 
 def build(
-    key: str, num_classes: int, embedding_dim: int, *, class_counts: Tensor | None = None, **options: Any
+    key: str,
+    num_classes: int,
+    embedding_dim: int,
+    *,
+    class_counts: Tensor | None = None,
+    ignore_index: int | None = None,
+    **options: Any,
 ) -> Loss:
     """Build the loss registered as ``key``; its centers are drawn from torch's global generator.
 
@@ -107,6 +167,7 @@ def build(
         num_classes: C >= 1; labels lie in [0, C).
         embedding_dim: D >= 1.
         class_counts: ``(C,)`` images per class, for the losses that weigh classes by them.
+        ignore_index: label of samples or pixels to leave out, for the losses that take pixels.
         options: options of that loss; ``dml-bench info losses KEY`` lists them.
 
     Raises:
@@ -119,7 +180,7 @@ def build(
         >>> loss(torch.randn(6, 8), torch.tensor([0, 0, 1, 1, 2, 3])).shape
         torch.Size([])
     """
-    return LOSSES.build(key, Task(num_classes, embedding_dim, class_counts), **options)
+    return LOSSES.build(key, Task(num_classes, embedding_dim, class_counts, ignore_index), **options)
 
 
 def check_embeddings(embeddings: Tensor, dim: int) -> None:
@@ -128,6 +189,8 @@ def check_embeddings(embeddings: Tensor, dim: int) -> None:
         raise DataError(f"embeddings must be floating point, not {embeddings.dtype}")
     if embeddings.ndim != 2 or embeddings.shape[1] != dim or len(embeddings) == 0:
         raise DataError(f"embeddings must have shape (N, {dim}) with N >= 1, not {tuple(embeddings.shape)}")
+    if embeddings.detach().sum().isfinite():  # as it is if, but for overflow only if, all of them are
+        return
     finite = embeddings.detach().isfinite().all(dim=1)
     if not finite.all():
         rows = (~finite).nonzero()[:, 0].tolist()
@@ -137,7 +200,7 @@ def check_embeddings(embeddings: Tensor, dim: int) -> None:
 def check_labels(labels: Tensor, size: int, num_classes: int) -> None:
     """Refuse labels that are not ``(size,)`` integers in [0, num_classes) with a DataError."""
     _check_integers("labels", labels, size)
-    low, high = labels.min().item(), labels.max().item()
+    low, high = (bound.item() for bound in labels.aminmax())
     if low < 0 or high >= num_classes:
         raise DataError(f"labels must lie in [0, {num_classes}), not {low if low < 0 else high}")
 
@@ -147,6 +210,21 @@ def check_indices(indices: Tensor, size: int) -> None:
     _check_integers("indices", indices, size)
     if indices.min() < 0:
         raise DataError(f"indices must be >= 0, not {indices.min().item()}")
+
+
+def remembered(table: Tensor, indices: Int[Tensor, " N"] | None) -> Tensor | None:
+    """Return the ``(N,)`` entries of what a loss remembers of each training image.
+
+    It is None without indices, and where ``table`` is still empty.
+
+    Raises:
+        DataError: if an index lies beyond the training set.
+    """
+    if indices is None or len(table) == 0:
+        return None
+    if indices.max() >= len(table):
+        raise DataError(f"indices must lie in [0, {len(table)}), the training set, not {indices.max().item()}")
+    return table[indices]
 
 
 def _check_integers(name: str, values: Tensor, size: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -52,11 +53,46 @@ def masked_logsumexp(values: Float[Tensor, "N C"], mask: Bool[Tensor, "N C"]) ->
 def pairwise_distances(vectors: Float[Tensor, "N D"]) -> Float[Tensor, "N N"]:
     """Measure Euclidean distances between all rows; equal rows are exactly 0 apart and get no gradient.
 
-    The faster way through inner products loses half of the digits for close rows, which decide which triplets count.
+    The faster way through inner products loses half of the digits for close rows, which decide which triplets count; so
+    float32 goes through inner products in float64, and float64 through the differences.
     """
-    return torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
+    if vectors.dtype == torch.float64:
+        return torch.cdist(vectors, vectors, compute_mode="donot_use_mm_for_euclid_dist")
+    wide = vectors.double()
+    products = wide @ wide.T
+    squares = products.diagonal()
+    sums = squares[:, None] + squares
+    differences = sums - 2 * products
+    # What lies below is rounding of equal rows; float32 cannot tell other rows that close to each other.
+    return safe_sqrt(differences.masked_fill(differences < 1e-14 * sums, 0.0)).to(vectors.dtype)
 
 
 def mean_or_zero(values: Float[Tensor, " M"], embeddings: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
     """Average ``values``; where there are none, return a 0 that backward can start from."""
     return values.mean() if len(values) else (0 * embeddings).sum()
+
+
+def safe_acos(cosines: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return angles in [0, pi]; what lies at or beyond -1 and 1 is exact and gets no gradient."""
+    inside = cosines.abs() < 1
+    # As in safe_sqrt: the derivative at the ends is infinite and must stay out of the graph.
+    return torch.where(inside, torch.where(inside, cosines, 0.0).acos(), cosines.detach().clamp(-1, 1).acos())
+
+
+def falling_cosine(angles: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Continue the cosine beyond pi so that it falls for ever: ``(-1)^k cos(a) - 2 k`` for a in [k pi, (k+1) pi]."""
+    turns = (angles.detach() / math.pi).floor()
+    return (1 - 2 * turns.remainder(2)) * angles.cos() - 2 * turns
+
+
+def chebyshev(cosines: Float[Tensor, "*shape"], factor: int) -> Float[Tensor, "*shape"]:
+    """Return ``falling_cosine(factor * angle)`` of the angles with these cosines, for an integer factor >= 1.
+
+    ``cos(m a)`` is a polynomial of ``cos(a)``: T_0 = 1, T_1 = c, T_{n+1} = 2 c T_n - T_{n-1}; it has a derivative also
+    where the arc cosine has none.
+    """
+    before, now = torch.ones_like(cosines), cosines
+    for _ in range(factor - 1):
+        before, now = now, 2 * cosines * now - before
+    turns = (factor / math.pi * cosines.detach().clamp(-1, 1).acos()).floor()
+    return (1 - 2 * turns.remainder(2)) * now - 2 * turns

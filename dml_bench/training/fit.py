@@ -14,10 +14,14 @@ from torch import Tensor, nn
 
 from dml_bench.data.augment import augment, to_float
 from dml_bench.data.dataset import ImageSet
+from dml_bench.data.informed import LearnsFromEpochs, LearnsFromSteps
 from dml_bench.data.samplers import SAMPLERS
+from dml_bench.epoch import EpochContext
 from dml_bench.errors import TrainingError
+from dml_bench.losses.loss import Loss
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.schema import Training
+from dml_bench.training.listening import check_judge, drawing, epoch_context, judge
 from dml_bench.training.optimizers import OPTIMIZERS
 from dml_bench.training.precision import autocast, lay_out
 from dml_bench.training.schedules import SCHEDULES, warm_up
@@ -47,7 +51,7 @@ class Step:
 
 def fit(
     model: nn.Module,
-    loss: nn.Module,
+    loss: Loss,
     train: ImageSet,
     settings: Training,
     *,
@@ -60,10 +64,10 @@ def fit(
 
     Args:
         model: maps images ``(N, C, H, W)`` in [0, 1] to embeddings ``(N, D)``.
-        loss: maps embeddings, labels and training-set positions to a scalar, and has ``param_groups(base_lr)``.
+        loss: is told of every epoch and step; what it changes then is part of its state.
         train: the training images and labels.
         settings: epochs, sampler, optimizer, schedule, ...; see the recipe schema.
-        seed: of the batches and the augmentation; each epoch has generators of its own.
+        seed: of the batches, the augmentation and whatever network or loss draw; each epoch has generators of its own.
         device: where model and loss are.
         on_step: is told where training stands after each step.
         on_epoch: is told what each epoch came to.
@@ -76,21 +80,26 @@ def fit(
     """
     lay_out(model, settings.precision)
     sampler = _build(SAMPLERS, settings.sampler, train.labels)
+    if isinstance(sampler, LearnsFromSteps):
+        check_judge(loss)
     optimizer = _build(OPTIMIZERS, settings.optimizer, _groups(model, loss, settings))
     rates = [group["lr"] for group in optimizer.param_groups]
     factor = warm_up(_build(SCHEDULES, settings.schedule, settings.epochs), settings.warmup_epochs, len(sampler))
     before = {name: p.detach().clone() for name, p in loss.named_parameters()}
     curve = []
     for epoch in range(1, settings.epochs + 1):
+        start, images, total = time.perf_counter(), 0, 0.0
+        with drawing(derive_seed(seed, "announcement", epoch), device):
+            _announce(epoch_context(model, train, seed=seed, epoch=epoch, device=device), loss, sampler)
         model.train()
         loss.train()
-        start, images, total = time.perf_counter(), 0, 0.0
         for step, (batch, labels, indices) in enumerate(_batches(train, sampler, settings, seed, epoch, device)):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor(epoch - 1 + step / len(sampler))
-            with autocast(settings.precision, device):
-                embeddings = model(lay_out(batch, settings.precision))
-            value = loss(embeddings.float(), labels, indices)
+            with drawing(derive_seed(seed, "step", epoch, step), device):
+                with autocast(settings.precision, device):
+                    embeddings = model(lay_out(batch, settings.precision))
+                value = loss(embeddings.float(), labels, indices)
             number = float(value.detach())
             if not math.isfinite(number):
                 raise TrainingError(
@@ -99,6 +108,9 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             optimizer.step()
+            loss.on_step()
+            if isinstance(sampler, LearnsFromSteps):
+                sampler.update(indices.cpu().numpy(), *judge(loss, embeddings.detach().float(), labels))
             images, total = images + len(labels), total + number
             on_step(Step(epoch, step + 1, len(sampler), number, images / (time.perf_counter() - start)))
         seconds = time.perf_counter() - start
@@ -112,15 +124,22 @@ def fit(
     return curve
 
 
+@torch.no_grad()
+def _announce(context: EpochContext, loss: Loss, sampler: Any) -> None:
+    loss.on_epoch_start(context)
+    if isinstance(sampler, LearnsFromEpochs):
+        sampler.on_epoch_start(context)
+
+
 def _build(registry: Any, choice: Mapping[str, Any], *facts: Any) -> Any:
     return registry.build(choice["name"], *facts, **{key: value for key, value in choice.items() if key != "name"})
 
 
-def _groups(model: nn.Module, loss: nn.Module, settings: Training) -> list[dict[str, Any]]:
+def _groups(model: nn.Module, loss: Loss, settings: Training) -> list[dict[str, Any]]:
     """Return the optimizer's groups: the network, and each group of the loss at the rates the recipe gives it."""
     own = settings.centers.lr or settings.optimizer["lr"]
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-    for group in loss.param_groups(own):  # type: ignore[operator]
+    for group in loss.param_groups(own):
         groups.append({"params": group["params"], "lr": group["lr"], "weight_decay": settings.centers.weight_decay})
     known = {id(p) for group in groups for p in group["params"]}
     lost = [name for name, p in loss.named_parameters() if p.requires_grad and id(p) not in known]

@@ -1,23 +1,25 @@
 """Shared by the tests of losses: the oracle, and batches that are hard to get right."""
 
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from dml_bench.losses import LOSSES, build
+from dml_bench.testing import oracle as plain_loops
 
 CLASSES, DIM = 5, 6
 
 
 @pytest.fixture(scope="session")
 def oracle():
-    spec = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("oracle.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return plain_loops
+
+
+@pytest.fixture(scope="session")
+def stateful():
+    """The oracle of losses whose parts change while training."""
+    return plain_loops.stateful
 
 
 @pytest.fixture(params=[entry.name for entry in LOSSES])
@@ -31,7 +33,8 @@ def make():
 
     def make(key, num_classes=CLASSES, dim=DIM, seed=0, **options):
         torch.manual_seed(seed)
-        return build(key, num_classes, dim, **options).double()
+        counts = torch.arange(1, num_classes + 1)
+        return build(key, num_classes, dim, **{"class_counts": counts, **options}).double()
 
     return make
 

@@ -100,3 +100,58 @@ def test_multi_similarity(batch, epsilon):
     if epsilon is not None:
         theirs = Mined(miners.MultiSimilarityMiner(epsilon=epsilon), theirs)
     compare(batch, build("multi_similarity", C, D, mining_epsilon=epsilon), theirs)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize(("reduction", "reducer"), [("nonzero", "AvgNonZeroReducer"), ("mean", "MeanReducer")])
+def test_every_triplet(batch, squared, reduction, reducer):
+    distance = distances.LpDistance(power=2 if squared else 1)
+    theirs = losses.TripletMarginLoss(margin=0.3, distance=distance, reducer=getattr(reducers, reducer)())
+    compare(batch, build("triplet_all", C, D, margin=0.3, squared=squared, reduction=reduction), theirs)
+
+
+@pytest.mark.parametrize("learn_beta", [False, "global", "class"])
+def test_margin_loss_over_every_triplet(batch, learn_beta):
+    options = {"learn_beta": learn_beta, "beta_regularizer": 0.3} if learn_beta else {}
+    ours = build("margin_loss", C, D, sampling="all", **options).double()
+    theirs = losses.MarginLoss(
+        learn_beta=bool(learn_beta), nu=0.3 if learn_beta else 0, num_classes=C if learn_beta == "class" else None
+    )
+    if learn_beta:  # and their number is in float32
+        theirs = theirs.double()
+        theirs.beta.data = ours.beta.detach().reshape(theirs.beta.shape).clone()
+    compare(batch, ours, Summed(theirs), tolerance=1e-9 if learn_beta else 1e-6)
+
+
+class Summed(torch.nn.Module):
+    """The library returns a vector of one number where it learns one border."""
+
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, x, y):
+        return self.loss(x, y).sum()
+
+
+@pytest.mark.parametrize(("margin", "scale"), [(0.4, 80.0), (0.25, 256.0)])
+def test_circle(batch, margin, scale):
+    compare(batch, build("circle", C, D, margin=margin, scale=scale), losses.CircleLoss(m=margin, gamma=scale))
+
+
+def test_supcon(batch):
+    compare(batch, build("supcon", C, D, temperature=0.2), losses.SupConLoss(temperature=0.2))
+
+
+def test_npair(batch):
+    theirs = losses.NPairsLoss(distance=distances.DotProductSimilarity(normalize_embeddings=False))
+    compare(batch, build("npair", C, D), theirs)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_smooth_ap_where_a_batch_has_as_many_classes_as_samples_of_each(classes):
+    torch.manual_seed(classes)
+    x = torch.randn(classes**2, D, dtype=torch.float64, requires_grad=True)
+    y = torch.arange(classes).repeat_interleave(classes)
+    value = losses.SmoothAPLoss()(x, y)
+    assert build("smooth_ap", C, D, include_query=True)(x, y).item() == pytest.approx(value.item(), abs=1e-5)

@@ -8,10 +8,10 @@ from dml_bench.losses.numerics import masked_logsumexp, pairwise_distances, safe
 
 ANGULAR = [("arcface", {"overflow": mode}) for mode in ("continuous", "easy", "none")]
 ALL = [(entry.name, {}) for entry in LOSSES] + ANGULAR
-PROXY = [(key, options) for key, options in ALL if hasattr(build(key, 2, 2), "centers")]
+PROXY = [(key, options) for key, options in ALL if hasattr(build(key, 2, 2, class_counts=torch.ones(2)), "centers")]
 
 
-@pytest.mark.parametrize(("key", "options"), ALL, ids=str)
+@pytest.mark.parametrize(("key", "options"), [c for c in ALL if c[0] != "circle"], ids=str)  # it has constant weights
 def test_gradients_equal_finite_differences(make, key, options, clustered):
     loss = make(key, **options)
     x = clustered.x.requires_grad_()
@@ -26,8 +26,8 @@ def test_gradients_equal_finite_differences(make, key, options, clustered):
 @pytest.mark.parametrize(("key", "options"), PROXY, ids=str)
 def test_gradients_are_finite_at_and_near_the_poles(key, options, dtype):
     torch.manual_seed(0)
-    loss = build(key, 4, 16, **options).to(dtype)
-    c = loss.centers.detach()[:, 0]
+    loss = build(key, 4, 16, class_counts=torch.arange(1, 5), **options).to(dtype)
+    c = loss.centers.detach()[..., 0, :].reshape(-1, 16)[:4]
     near = [c + step * torch.randn_like(c) for step in (1e-7, 1e-5, 5e-5, 1e-4)]
     x = torch.cat([c, -c, 7 * c, 0 * c, 1e-20 * c, 1e15 * c, *near, *(-n for n in near)]).requires_grad_()
     value = loss(x, torch.arange(4).repeat(len(x) // 4))
@@ -43,7 +43,7 @@ def test_pair_gradients_are_finite_for_equal_opposite_and_zero_embeddings(key, d
     a = torch.randn(3, 16, dtype=dtype)
     x = torch.cat([a, a, -a, 0 * a, a * (1 + 1e-6)]).requires_grad_()
     for y in (torch.arange(3).repeat(5), torch.arange(15) % 5, torch.zeros(15, dtype=torch.int64)):
-        loss = build(key, 5, 16).to(dtype)
+        loss = build(key, 5, 16, class_counts=torch.arange(1, 6)).to(dtype)
         value = loss(x, y)
         (gradient,) = torch.autograd.grad(value, x)
         assert value.isfinite()

@@ -8,6 +8,7 @@ from dml_bench.data.augment import to_float
 from dml_bench.data.dataset import ImageSet
 from dml_bench.data.samplers import SAMPLERS
 from dml_bench.errors import TrainingError
+from dml_bench.losses import Loss, Task
 from dml_bench.models.embedder import build_embedder
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.schema import Embedding, Training
@@ -104,15 +105,12 @@ def test_equals_a_plain_loop(train):
 
 
 def test_loss_that_is_not_finite_stops_the_run(train):
-    class Broken(nn.Module):
-        def param_groups(self, base_lr):
-            return []
-
-        def forward(self, embeddings, labels, indices):
-            return embeddings.sum() * float("nan")
+    class Broken(Loss):
+        def compute(self, embeddings, labels, indices):
+            return {"broken": embeddings.sum() * float("nan")}
 
     with pytest.raises(TrainingError, match="the loss is nan in epoch 1, step 1"):
-        fit(model(train), Broken(), train, settings(), seed=0, device=CPU)
+        fit(model(train), Broken(Task(3, 6)), train, settings(), seed=0, device=CPU)
 
 
 def test_parameters_left_out_of_the_groups_are_an_error(train):
@@ -123,19 +121,16 @@ def test_parameters_left_out_of_the_groups_are_an_error(train):
 
 
 def test_parameters_that_never_move_are_an_error(train):
-    class Idle(nn.Module):
-        def __init__(self):
-            super().__init__()
+    class Idle(Loss):
+        def __init__(self, task):
+            super().__init__(task)
             self.centers = nn.Parameter(torch.ones(3))
 
-        def param_groups(self, base_lr):
-            return [{"params": [self.centers], "lr": base_lr}]
-
-        def forward(self, embeddings, labels, indices):
-            return embeddings.square().sum()
+        def compute(self, embeddings, labels, indices):
+            return {"idle": embeddings.square().sum()}
 
     with pytest.raises(TrainingError, match="never moved the loss's centers"):
-        fit(model(train), Idle(), train, settings(), seed=0, device=CPU)
+        fit(model(train), Idle(Task(3, 6)), train, settings(), seed=0, device=CPU)
 
 
 def test_bf16_trains_close_to_fp32(train):

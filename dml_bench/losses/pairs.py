@@ -1,7 +1,7 @@
-"""Pair and triplet losses: they compare the embeddings of a batch with each other and learn nothing of their own.
+"""Pair losses: each pair of a batch has a cost of its own, or a weight that its anchor's other pairs decide.
 
-In the formulas D_ap and D_an are the distances from an anchor to a positive and a negative of the batch, and S are
-cosines; x are embeddings.
+In the formulas D are distances and S cosines of two embeddings of the batch; p stands for the positives of an anchor
+and n for its negatives.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dml_bench.losses.loss import LOSSES, Loss, Task
-from dml_bench.losses.miners import Miner, SemiHard, beyond_else_farthest, hardest, pairs_of, violating
+from dml_bench.losses.miners import pairs_of, violating
 from dml_bench.losses.numerics import masked_logsumexp, mean_or_zero, pairwise_distances, softplus, unit
 from dml_bench.registry import Finite, NonNegative, Positive
 
@@ -36,39 +36,12 @@ class Contrastive(Loss):
         self, embeddings: Float[Tensor, "N D"], labels: Int[Tensor, " N"], indices: Int[Tensor, " N"] | None
     ) -> dict[str, Tensor]:
         """Return what the pairs of a class and the other pairs cost; each unordered pair counts once."""
-        first, second = torch.triu_indices(len(labels), len(labels), offset=1, device=labels.device)
-        distances = pairwise_distances(unit(embeddings))[first, second]
-        same = labels[first] == labels[second]
-        costs = {"positives": distances[same], "negatives": (self.margin - distances[~same]).relu()}
+        distances = pairwise_distances(unit(embeddings))
+        same, other = (distances.masked_select(pairs.triu(1)) for pairs in pairs_of(labels))
+        costs = {"positives": same, "negatives": (self.margin - other).relu()}
         if self.linear:
             return {name: mean_or_zero(cost[cost > 0], embeddings) for name, cost in costs.items()}
-        return {name: cost.square().sum() / max(2 * len(distances), 1) for name, cost in costs.items()}
-
-
-class TripletLoss(Loss):
-    """Ask that negatives are farther away than positives, in the triplets that the miner chooses.
-
-    Args:
-        task: the facts about the training set.
-        miner: distances, positive pairs and negative pairs to D_ap and D_an.
-        margin: >= 0; None takes ``log(1 + exp(D_ap - D_an))`` for the hinge.
-        squared: whether distances are squared.
-        normalize: whether embeddings are brought to unit length first.
-    """
-
-    def __init__(self, task: Task, miner: Miner, *, margin: float | None, squared: bool, normalize: bool) -> None:
-        super().__init__(task)
-        self.miner, self.margin, self.squared, self.normalize = miner, margin, squared, normalize
-
-    def compute(
-        self, embeddings: Float[Tensor, "N D"], labels: Int[Tensor, " N"], indices: Int[Tensor, " N"] | None
-    ) -> dict[str, Tensor]:
-        """Return the mean over the chosen triplets, those with loss 0 included."""
-        distances = pairwise_distances(unit(embeddings) if self.normalize else embeddings)
-        to_positive, to_negative = self.miner(distances**2 if self.squared else distances, *pairs_of(labels))
-        violation = to_positive - to_negative
-        costs = softplus(violation) if self.margin is None else (violation + self.margin).relu()
-        return {"triplets": mean_or_zero(costs, embeddings)}
+        return {name: cost.square().sum() / max(2 * (len(same) + len(other)), 1) for name, cost in costs.items()}
 
 
 class MultiSimilarity(Loss):
@@ -102,6 +75,37 @@ class MultiSimilarity(Loss):
         }
 
 
+class Circle(Loss):
+    """Weigh each pair by how far its similarity is from its optimum.
+
+    Args:
+        task: the facts about the training set.
+        margin: m; the optima are 1 + m for positives and -m for negatives.
+        scale: > 0.
+        per_anchor: whether each anchor compares its own pairs, instead of all pairs of the batch with each other.
+    """
+
+    def __init__(self, task: Task, margin: float, scale: float, per_anchor: bool) -> None:
+        super().__init__(task)
+        self.margin, self.scale, self.per_anchor = margin, scale, per_anchor
+
+    def compute(
+        self, embeddings: Float[Tensor, "N D"], labels: Int[Tensor, " N"], indices: Int[Tensor, " N"] | None
+    ) -> dict[str, Tensor]:
+        """Return the mean over the anchors that have both kinds of pairs, or the cost of the whole batch."""
+        directions = unit(embeddings)
+        similarities, (positives, negatives) = directions @ directions.T, pairs_of(labels)
+        if not self.per_anchor:  # one row of all pairs, each counted once
+            upper = torch.ones_like(positives).triu(1)
+            similarities, positives, negatives = (m[upper][None] for m in (similarities, positives, negatives))
+        constant = similarities.detach()
+        pull = (1 + self.margin - constant).relu() * (1 - self.margin - similarities)
+        push = (constant + self.margin).relu() * (similarities - self.margin)
+        complete = positives.any(dim=1) & negatives.any(dim=1)
+        logits = masked_logsumexp(self.scale * pull, positives) + masked_logsumexp(self.scale * push, negatives)
+        return {"pairs": mean_or_zero(softplus(logits[complete]), embeddings)}
+
+
 @LOSSES.register("contrastive")
 def contrastive(task: Task, /, *, margin: Positive = 1.0, form: Literal["hadsell", "linear"] = "hadsell") -> Loss:
     """Pull pairs of a class together and push other pairs apart, up to a margin.
@@ -115,44 +119,6 @@ def contrastive(task: Task, /, *, margin: Positive = 1.0, form: Literal["hadsell
     Differs: embeddings are normalised; those of the first paper are not.
     """
     return Contrastive(task, margin, linear=form == "linear")
-
-
-@LOSSES.register("triplet_batch_hard")
-def triplet_batch_hard(
-    task: Task, /, *, margin: NonNegative | None = None, squared: bool = False, normalize: bool = False
-) -> Loss:
-    """Compare, for each anchor, its farthest positive with its nearest negative.
-
-    loss = log(1 + exp(max_p D_ap - min_n D_an)), or max(0, max_p D_ap - min_n D_an + m) with a margin m; mean over the
-    anchors that have both. D = ||x_a - x_b||, squared or between unit vectors if asked for.
-
-    Source: Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017, Eq. 5 and section 2.
-    Differs: nothing.
-    """
-    return TripletLoss(task, hardest, margin=margin, squared=squared, normalize=normalize)
-
-
-@LOSSES.register("triplet_semihard")
-def triplet_semihard(
-    task: Task,
-    /,
-    *,
-    margin: NonNegative = 0.2,
-    squared: bool = True,
-    pick: Literal["strict", "tf", "all"] = "strict",
-) -> Loss:
-    """Compare positives with negatives that are farther away than them, but within the margin.
-
-    loss = mean of max(0, D_ap - D_an + m) over the picked triplets, D = ||x_a - x_b||^2 of unit vectors.
-    pick=strict: for each (a, p) the nearest n with D_ap < D_an <= D_ap + m, none if there is none; pick=tf: the nearest
-    n with D_an > D_ap, else the farthest n; pick=all: every n with D_ap < D_an <= D_ap + m.
-
-    Source: Schroff et al., FaceNet, CVPR 2015, Eqs. 2 to 4; tf: TensorFlow Addons; all: the miner of
-        pytorch-metric-learning.
-    Differs: the paper leaves open which semi-hard negative is taken; the three picks are three losses.
-    """
-    miner = beyond_else_farthest if pick == "tf" else SemiHard(margin, nearest=pick == "strict")
-    return TripletLoss(task, miner, margin=margin, squared=squared, normalize=True)
 
 
 @LOSSES.register("multi_similarity")
@@ -176,3 +142,25 @@ def multi_similarity(
         pytorch-metric-learning 2.9 has the same numbers, but 0 where mining leaves one pair of each kind in the batch.
     """
     return MultiSimilarity(task, alpha, beta, base, mining_epsilon)
+
+
+@LOSSES.register("circle")
+def circle(
+    task: Task,
+    /,
+    *,
+    margin: Finite = 0.4,
+    scale: Positive = 80.0,
+    scope: Literal["anchor", "batch"] = "anchor",
+) -> Loss:
+    """Weigh each pair by its distance to the optimum, so that the border between in and out of order is a circle.
+
+    loss = log(1 + sum_n exp(s [S_n + m]+ (S_n - m)) sum_p exp(-s [1 + m - S_p]+ (S_p - 1 + m))), s = scale,
+    [t]+ = max(0, t), which counts as a constant: the gradient is not that of the value. scope=anchor: mean over the
+    anchors that have positives and negatives; scope=batch: once for all unordered pairs of the batch.
+
+    Source: Sun et al., Circle Loss, CVPR 2020, Eqs. 6 and 7 (m=0.25 and s=256 for faces, m=0.4 and s=80 for birds and
+        cars); scope=anchor as in pytorch-metric-learning.
+    Differs: nothing.
+    """
+    return Circle(task, margin, scale, per_anchor=scope == "anchor")

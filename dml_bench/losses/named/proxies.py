@@ -1,73 +1,19 @@
-"""The published softmax and proxy losses by name, each a choice of slots.
-
-In the formulas x is an embedding, y its label, w_j the center of class j and w_jk the k-th of them, all of unit length
-here; cos_j = x . w_j, and loss means the mean over the batch.
-"""
+"""Losses that compare with proxies: by distance, by several centers per class, or with the proxy as the anchor."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from dml_bench.errors import OptionError, Problem
-from dml_bench.losses.centers import LogSumExp, Soft, gaussian, nearest, uniform_over_centers
+from dml_bench.losses.centers import LogSumExp, Soft, gaussian, he_normal, nearest, uniform_over_centers
 from dml_bench.losses.loss import LOSSES, Task
-from dml_bench.losses.margins import Additive, Angular
-from dml_bench.losses.objectives import nca
+from dml_bench.losses.margins import Additive, Angular, Overflow
+from dml_bench.losses.objectives import Hinge, nca
 from dml_bench.losses.proxy import ProxyLoss
-from dml_bench.losses.regularizers import merge_centers
-from dml_bench.losses.similarity import negative_squared_distance
-from dml_bench.registry import Count, NonNegative, Positive, Radians
-
-
-@LOSSES.register("norm_softmax")
-def norm_softmax(task: Task, /, *, scale: Positive = 20.0, learn_scale: bool = False) -> ProxyLoss:
-    """Compare cosines to one center per class by softmax.
-
-    loss = -log( exp(s cos_y) / sum_j exp(s cos_j) ), s = scale. It cannot fall below
-    log(1 + (C-1) exp(-s C / (C-1))), so a scale that is too small never fits.
-
-    Source: Wang et al., NormFace, ACM MM 2017; Zhai and Wu, Classification is a Strong Baseline for Deep Metric
-        Learning, BMVC 2019.
-    Differs: NormFace learns the scale (learn_scale); Zhai and Wu put a LayerNorm without parameters before it
-        (an option of the embedder).
-    """
-    return ProxyLoss(task, scale=scale, learn_scale=learn_scale)
-
-
-@LOSSES.register("am_softmax")
-def am_softmax(task: Task, /, *, margin: NonNegative = 0.35, scale: Positive = 30.0) -> ProxyLoss:
-    """Subtract a margin from the cosine to the own class (AM-Softmax, CosFace).
-
-    loss = -log( exp(s (cos_y - m)) / (exp(s (cos_y - m)) + sum_{j != y} exp(s cos_j)) ).
-
-    Source: Wang et al., Additive Margin Softmax for Face Verification, 2018; Wang et al., CosFace, CVPR 2018,
-        Eq. 4 (scale=64).
-    Differs: nothing.
-    """
-    return ProxyLoss(task, margin=Additive(margin), scale=scale)
-
-
-@LOSSES.register("arcface")
-def arcface(
-    task: Task,
-    /,
-    *,
-    margin: Radians = 0.5,
-    scale: Positive = 64.0,
-    overflow: Literal["insightface", "continuous", "easy", "none"] = "insightface",
-    straight_through: bool = False,
-) -> ProxyLoss:
-    """Add a margin to the angle to the own class.
-
-    loss = -log( exp(s cos(theta_y + m)) / (exp(s cos(theta_y + m)) + sum_{j != y} exp(s cos_j)) ), cos theta_y = cos_y.
-    Once theta_y > pi - m, where cos(theta_y + m) rises again, overflow takes: insightface cos_y - m sin m (jumps);
-    continuous -2 - cos(theta_y + m); easy applies the margin only where cos_y > 0; none changes nothing.
-
-    Source: Deng et al., ArcFace, CVPR 2019, Eq. 3; overflow=insightface from the authors' MXNet code.
-    Differs: gradients are those of the formula. The authors' PyTorch code has overflow=none and treats the margin as
-        if its derivative were 1 (straight_through=true).
-    """
-    return ProxyLoss(task, margin=Angular(margin, overflow, straight_through), scale=scale)
+from dml_bench.losses.proxy_anchor import ProxyAnchor
+from dml_bench.losses.regularizers import Equidistant, MergeCenters
+from dml_bench.losses.similarity import Gaussian, negative_squared_distance
+from dml_bench.registry import Count, Finite, NonNegative, Positive, Radians
 
 
 @LOSSES.register("proxy_nca")
@@ -126,13 +72,16 @@ def softtriple(
     return ProxyLoss(
         task,
         centers_per_class=centers_per_class,
-        pooling=Soft(gamma) if pooling == "soft" else LogSumExp(gamma),
-        margin=Additive(margin),
+        pooling=Soft(gamma=gamma) if pooling == "soft" else LogSumExp(gamma=gamma),
+        margin=Additive(margin=margin),
         scale=scale,
-        regularizer=merge_centers,
-        regularizer_weight=regularizer_weight,
+        regularizers=_merging(regularizer_weight),
         init=gaussian if init == "unit" else uniform_over_centers,
     )
+
+
+def _merging(weight: float) -> tuple[MergeCenters, ...]:
+    return (MergeCenters(weight=weight),) if weight else ()
 
 
 @LOSSES.register("hardtriple")
@@ -156,8 +105,70 @@ def hardtriple(
         task,
         centers_per_class=centers_per_class,
         pooling=nearest,
-        margin=Additive(margin),
+        margin=Additive(margin=margin),
         scale=scale,
-        regularizer=merge_centers,
-        regularizer_weight=regularizer_weight,
+        regularizers=_merging(regularizer_weight),
     )
+
+
+@LOSSES.register("subcenter_arcface")
+def subcenter_arcface(
+    task: Task,
+    /,
+    *,
+    centers_per_class: Count = 3,
+    margin: Radians = 0.5,
+    scale: Positive = 64.0,
+    overflow: Overflow = "insightface",
+) -> ProxyLoss:
+    """Give each class of arcface several centers, of which the nearest counts (Sub-center ArcFace).
+
+    loss = ell(z, y), z_j = s C_j, z_y = s cos(arccos(C_y) + m), C_j = max_k x^ . w_jk^; overflow is that of arcface.
+
+    Source: Deng et al., Sub-center ArcFace, ECCV 2020, Eq. 2.
+    Differs: the paper drops samples far from their class's main center after training; that is no part of the loss.
+    """
+    angular = Angular(margin=margin, overflow=overflow)
+    return ProxyLoss(task, centers_per_class=centers_per_class, pooling=nearest, margin=angular, scale=scale)
+
+
+@LOSSES.register("affinity")
+def affinity(
+    task: Task,
+    /,
+    *,
+    margin: Finite = 0.75,
+    sigma: Positive = 10.0,
+    centers_per_class: Count = 1,
+    regularizer_weight: NonNegative = 1.0,
+) -> ProxyLoss:
+    """Compare Gaussian affinities to centers by hinges, and keep all centers equally far apart.
+
+    loss = sum_{j != y} max(0, m + a_j - a_y) + weight R, a_j = max_k exp(-||x - w_jk||^2 / sigma); R is the variance of
+    the squared distances between all C K centers. Nothing is normalised.
+
+    Source: Hayat et al., Gaussian Affinity for Max-margin Class Imbalanced Learning, ICCV 2019, Eqs. 3 to 6.
+    Differs: nothing. A widely copied port counts each center as a neighbor of itself in R.
+    """
+    return ProxyLoss(
+        task,
+        similarity=Gaussian(sigma=sigma),
+        centers_per_class=centers_per_class,
+        pooling=nearest,
+        objective=Hinge(margin=margin),
+        regularizers=(Equidistant(weight=regularizer_weight),) if regularizer_weight else (),
+        init=he_normal,
+    )
+
+
+@LOSSES.register("proxy_anchor")
+def proxy_anchor(task: Task, /, *, margin: NonNegative = 0.1, scale: Positive = 32.0) -> ProxyAnchor:
+    """Take proxies as anchors, each of which weighs the samples of the batch against each other (Proxy-Anchor).
+
+    loss = mean over classes j in the batch of log(1 + sum_{x of j} exp(-s (cos_j - m)))
+    + mean over all classes j of log(1 + sum_{x not of j} exp(s (cos_j + m))).
+
+    Source: Kim et al., Proxy Anchor Loss for Deep Metric Learning, CVPR 2020, Eq. 4.
+    Differs: nothing.
+    """
+    return ProxyAnchor(task, margin, scale)

@@ -1,0 +1,121 @@
+"""Cards as text: a table for the terminal, and the page that is published."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from dml_bench.losses import LOSSES
+from dml_bench.testing import vectors
+from dml_bench.testing.card import Card
+from dml_bench.testing.reference import has_reference
+
+ERRORS = ("value", "gradient", "float32")
+COLUMNS = ("loss", "value error", "gradient error", "float32 error", "agrees with", "differs", "verdict")
+
+LIBRARY = "pytorch-metric-learning"
+
+LADDERS = {"value": (1e-12, 1e-9, 1e-6), "gradient": (1e-8, 1e-6, 1e-4), "float32": (1e-5, 1e-4, 1e-3)}
+SAFETY = 20
+"""Published magnitudes hold on any machine: the first rung that is this many times the error measured."""
+
+HEAD = """# Conformance of the losses
+
+Written by `dml-bench losses verify --markdown results/losses.md`; `dml-bench losses verify` prints the digits.
+
+Every loss is compared in float64 with plain loops over Python numbers that share no code with it, on balanced,
+unbalanced, tiny and one-class batches and, where a loss has centers, at 0 and 180 degrees to them; with published
+values and gradient norms; with the losses it must equal; and with pytorch-metric-learning. Errors are the largest of
+all options tried, relative where values exceed 1. The gradient error includes that of the finite differences it is
+measured by. The float32 error is that of float32 and bfloat16 embeddings against float64.
+
+A loss agrees with plain loops, published vectors, other losses that it must equal with some options, and PML
+(pytorch-metric-learning); it may differ from its paper, be an interpretation where that leaves something open, or PML
+differs from it as stated. `unverified` means that nothing independent says what the value should be.
+"""
+
+
+def markdown(cards: Sequence[Card]) -> str:
+    """Write the page; the same on every machine, for it tells magnitudes."""
+    lines = [HEAD, f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    for card in cards:
+        lines.append(f"| {' | '.join(_row(card, f'[`{card.key}`](#{card.key})', _magnitude))} |")
+    for card in cards:
+        lines += ["", f"## {card.key}", "", *(f"- {line}" for line in details(card))]
+    return "\n".join(lines) + "\n"
+
+
+def details(card: Card) -> list[str]:
+    """Say in sentences what a card's loss agrees with, deviates from and failed at."""
+    return [
+        *(["Agrees with plain loops over Python numbers."] if has_reference(card.key) else []),
+        *(f"Has the published value of {vector}{_sources(vector)}." for vector in vectors.of(card.key)),
+        *(f"Equals another loss: {finding.what}." for finding in card.of("identity") if finding.passed),
+        *(f"Is {finding.what}." for finding in card.of("invariant") if finding.passed),
+        *(f"Never falls along {finding.what}." for finding in card.of("order") if finding.passed),
+        *(f"Agrees with {LIBRARY}: {finding.what}." for finding in card.of("library") if finding.passed),
+        *(f"Differs from the paper: {text}" for text in stated(card.key, "Differs")),
+        *(f"Interpretation: {text}" for text in stated(card.key, "Interpretation")),
+        *(f"{LIBRARY} differs, {finding.what}: {finding.note}." for finding in card.of("deviation") if finding.passed),
+        *(f"FAILED {finding}" for finding in card.failures),
+    ]
+
+
+def stated(key: str, word: str) -> list[str]:
+    """Return the paragraphs of a loss's docstring that open with ``word:``, but not ``word: nothing``."""
+    found = re.findall(rf"^{word}: (.*?)(?=^\w+: |\n\n|\Z)", LOSSES[key].doc, re.DOTALL | re.MULTILINE)
+    texts = [" ".join(text.split()) for text in found]
+    return [text for text in texts if not text.lower().startswith("nothing")]
+
+
+def print_cards(console: Console, cards: Sequence[Card]) -> None:
+    """Print one row per card, then what failed."""
+    table = Table(box=SIMPLE, pad_edge=False)
+    for column in COLUMNS:
+        table.add_column(column.removesuffix(" error"), no_wrap=column not in ("agrees with", "differs"))
+    for card in cards:
+        table.add_row(*_row(card, card.key, _digits))
+    console.print(table)
+    console.print("value, gradient and float32 are the largest errors found", highlight=False)
+    for card in cards:
+        for finding in card.failures:
+            console.print(f"{card.key}: FAILED {finding}", markup=False, highlight=False, soft_wrap=True)
+    console.print("dml-bench info losses KEY tells more of one of them.", highlight=False)
+
+
+def _row(card: Card, name: str, error: Callable[[Card, str], str]) -> list[str]:
+    agrees = {
+        "loops": has_reference(card.key),
+        "vectors": vectors.of(card.key),
+        "losses": card.of("identity"),
+        "PML": card.of("library"),
+    }
+    deviates = {
+        "paper": stated(card.key, "Differs"),
+        "interpretation": stated(card.key, "Interpretation"),
+        "PML": card.of("deviation"),
+    }
+    lists = (", ".join(word for word, found in words.items() if found) or "-" for words in (agrees, deviates))
+    return [name, *(error(card, kind) for kind in ERRORS), *lists, card.verdict]
+
+
+def _sources(vector: vectors.Vector) -> str:
+    others = [source.replace("PML", LIBRARY) for source in vector.sources if "own" not in source]
+    return f", as does {'; '.join(others)}" if others else ""
+
+
+def _digits(card: Card, kind: str) -> str:
+    finding = card.worst(kind)
+    return "-" if finding is None else f"{finding.error:.1e}"
+
+
+def _magnitude(card: Card, kind: str) -> str:
+    finding = card.worst(kind)
+    if finding is None or finding.error is None:
+        return "-"
+    rung = next((rung for rung in LADDERS[kind] if SAFETY * finding.error <= rung), None)
+    return f"{finding.error:.0e}" if rung is None else f"< {rung:.0e}"

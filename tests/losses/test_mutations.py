@@ -1,0 +1,124 @@
+"""Mistakes that are easily made in a loss: each of them must turn its card red."""
+
+import math
+
+import pytest
+import torch
+
+from dml_bench.losses import margins, miners, numerics, objectives, pairs, regularizers, similarity, triplets, weighting
+from dml_bench.losses.centers import Soft
+from dml_bench.losses.ensemble import Hsic
+from dml_bench.losses.negatives import SupportVector
+from dml_bench.losses.objectives import Hinge
+from dml_bench.testing import verify
+
+
+def swapped_axes(self, similarities):
+    weights = (similarities / self.gamma).softmax(dim=1)
+    return torch.einsum("nck,nck->nc", weights, similarities)
+
+
+def detached_weights(self, similarities):
+    weights = (similarities / self.gamma).softmax(dim=2).detach()
+    return torch.einsum("nck,nck->nc", weights, similarities)
+
+
+def wrong_side(self, target):
+    return target.similarity + self.margin
+
+
+def lost_sign(self, cosine):
+    sine = numerics.safe_sqrt((1 - cosine) * (1 + cosine))
+    return cosine * math.cos(self.margin) + sine * math.sin(self.margin)
+
+
+def degrees(self, cosine):
+    sine = numerics.safe_sqrt((1 - cosine) * (1 + cosine))
+    return cosine * math.cos(math.radians(self.margin)) - sine * math.sin(math.radians(self.margin))
+
+
+def wrong_divisor(centers):
+    return MERGE_CENTERS(centers) * 2
+
+
+def one_turn_too_many(cosines, factor):
+    turns = (factor / math.pi * cosines.detach().clamp(-1, 1).acos()).ceil()
+    polynomial = (factor * cosines.clamp(-1, 1).acos()).cos()
+    return (1 - 2 * turns.remainder(2)) * polynomial - 2 * turns
+
+
+def mean_for_sum(self, logits, labels):
+    return HINGE(self, logits, labels) / (logits.shape[1] - 1)
+
+
+def everyone(logits, labels):
+    return torch.ones_like(logits, dtype=torch.bool)
+
+
+def unscaled_negatives(self, scores, target, labels):
+    return torch.where(scores.detach() > target.detach()[:, None], self.t * scores, scores)
+
+
+def soft_negatives(self, scores, target, labels):
+    return torch.where(scores.detach() < target.detach()[:, None], self.t * scores + self.t - 1, scores)
+
+
+def itself_too(labels):
+    same = labels[:, None] == labels
+    return same, ~same
+
+
+def one_more(self, costs, log_probability, labels):
+    kept = torch.zeros_like(costs)
+    kept[costs.topk(min(len(costs), int(self.keep_ratio * len(costs)) + 1)).indices] = 1
+    return kept * (len(costs) / kept.sum())
+
+
+def uncentered(self, centers):
+    rows = centers.flatten(1, 2)
+    products = torch.einsum("cd,ce->de", rows[0], rows[-1])
+    return self.weight * products.square().sum() / (rows.shape[1] - 1) ** 2
+
+
+def constant_focus(self, costs, log_probability, labels):
+    return FOCAL(self, costs, log_probability.detach(), labels)
+
+
+def without_the_one(values):
+    return values
+
+
+MERGE_CENTERS, HINGE, FOCAL = regularizers.merge_centers, Hinge.__call__, weighting.Focal.__call__
+
+MUTATIONS = [
+    ("softtriple", Soft, "__call__", swapped_axes),
+    ("softtriple", Soft, "__call__", detached_weights),
+    ("softtriple", regularizers, "merge_centers", wrong_divisor),
+    ("am_softmax", margins.Additive, "__call__", wrong_side),
+    ("arcface", margins.Angular, "_shift", lost_sign),
+    ("arcface", margins.Angular, "_shift", degrees),
+    ("arcface", margins, "safe_sqrt", torch.sqrt),
+    ("combined_margin", margins, "safe_acos", torch.acos),
+    ("l_softmax", margins, "chebyshev", one_turn_too_many),
+    ("c_triplet", Hinge, "__call__", mean_for_sum),
+    ("proxy_nca", objectives, "_others", everyone),
+    ("sv_softmax", SupportVector, "__call__", unscaled_negatives),
+    ("sv_am_softmax", SupportVector, "__call__", soft_negatives),
+    ("norm_softmax", similarity, "unit", lambda vectors: vectors),
+    ("ohem", weighting.Hardest, "__call__", one_more),
+    ("focal", weighting.Focal, "__call__", constant_focus),
+    ("em_softmax", Hsic, "__call__", uncentered),
+    ("multi_similarity", pairs, "softplus", without_the_one),
+    ("triplet_batch_hard", triplets, "pairs_of", itself_too),
+    ("triplet_semihard", miners, "_nearest", miners._farthest),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "home", "name", "mistake"), MUTATIONS, ids=lambda part: getattr(part, "__name__", part)
+)
+def test_a_mistake_turns_the_card_red(monkeypatch, key, home, name, mistake):
+    monkeypatch.setattr(home, name, mistake)
+    card = verify(key)
+    assert card.verdict == "failed"
+    assert card.failures
