@@ -76,8 +76,17 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
     if recipe.loss and recipe.training:
         with journal.phase("train"):
             loss = _loss(recipe, split, model.embedding_dim).to(device)
-            hooks = {"on_step": journal.step, "on_epoch": journal.epoch}
-            fit(model, loss, split.train, recipe.training, seed=recipe.seed, device=device, **hooks)
+            fit(
+                model,
+                loss,
+                split.train,
+                recipe.training,
+                seed=recipe.seed,
+                device=device,
+                on_start=journal.note,
+                on_step=journal.step,
+                on_epoch=journal.epoch,
+            )
             journal.centers_left = _centers_left(loss)
     with journal.phase("evaluate"):
         embeddings = extract(model, split.test.images, device=device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from numbers import Integral
@@ -94,6 +95,7 @@ class Loss(nn.Module, ABC):
         self, embeddings: Tensor, labels: Tensor, indices: Tensor | None = None, *, ignore_index: int | None = None
     ) -> dict[str, Tensor]:
         """Return the named scalars that add up to the loss; arguments and errors are those of ``forward``."""
+        _check_tensors(embeddings=embeddings, labels=labels, indices=indices)
         if self.takes_pixels:
             mark = self.task.ignore_index if ignore_index is None else ignore_index
             given = len(embeddings)
@@ -156,7 +158,7 @@ def build(
     num_classes: int,
     embedding_dim: int,
     *,
-    class_counts: Tensor | None = None,
+    class_counts: Tensor | Sequence[int] | None = None,
     ignore_index: int | None = None,
     **options: Any,
 ) -> Loss:
@@ -180,11 +182,13 @@ def build(
         >>> loss(torch.randn(6, 8), torch.tensor([0, 0, 1, 1, 2, 3])).shape
         torch.Size([])
     """
-    return LOSSES.build(key, Task(num_classes, embedding_dim, class_counts, ignore_index), **options)
+    counts = None if class_counts is None else torch.as_tensor(class_counts)
+    return LOSSES.build(key, Task(num_classes, embedding_dim, counts, ignore_index), **options)
 
 
 def check_embeddings(embeddings: Tensor, dim: int) -> None:
     """Refuse what is not a non-empty, finite, floating-point ``(N, dim)`` tensor with a DataError."""
+    _check_tensors(embeddings=embeddings)
     if not embeddings.is_floating_point():
         raise DataError(f"embeddings must be floating point, not {embeddings.dtype}")
     if embeddings.ndim != 2 or embeddings.shape[1] != dim or len(embeddings) == 0:
@@ -200,7 +204,7 @@ def check_embeddings(embeddings: Tensor, dim: int) -> None:
 def check_labels(labels: Tensor, size: int, num_classes: int) -> None:
     """Refuse labels that are not ``(size,)`` integers in [0, num_classes) with a DataError."""
     _check_integers("labels", labels, size)
-    low, high = (bound.item() for bound in labels.aminmax())
+    low, high = (bound.item() for bound in labels.long().aminmax())
     if low < 0 or high >= num_classes:
         raise DataError(f"labels must lie in [0, {num_classes}), not {low if low < 0 else high}")
 
@@ -225,6 +229,12 @@ def remembered(table: Tensor, indices: Int[Tensor, " N"] | None) -> Tensor | Non
     if indices.max() >= len(table):
         raise DataError(f"indices must lie in [0, {len(table)}), the training set, not {indices.max().item()}")
     return table[indices]
+
+
+def _check_tensors(**values: Any) -> None:
+    for name, value in values.items():
+        if not isinstance(value, Tensor) and not (name == "indices" and value is None):
+            raise DataError(f"{name} must be a tensor, not {type(value).__name__}")
 
 
 def _check_integers(name: str, values: Tensor, size: int) -> None:

@@ -25,6 +25,9 @@ def full_precision(embeddings: Float[Tensor, "N D"]) -> Iterator[Float[Tensor, "
 def length(vectors: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
     """Return the Euclidean lengths of vectors, at least 1e-12, so that they can be divided by."""
     lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
+    if not lengths.isfinite().all():  # the squares of float32 numbers overflow from 2e19 on
+        largest = vectors.detach().abs().amax(dim=-1).clamp(min=1e-12)
+        lengths = largest * torch.linalg.vector_norm(vectors / largest[..., None], dim=-1)
     return lengths.clamp(min=1e-12)
 
 

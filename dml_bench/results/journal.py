@@ -41,6 +41,10 @@ class Journal:
             self.seconds[name] = round(time.perf_counter() - start, 3)
             self.lines.append(f"{name}: {self.seconds[name]:.2f} s")
 
+    def note(self, line: str) -> None:
+        """Add a line to the log."""
+        self.lines.append(line)
+
     def step(self, step: Any) -> None:
         """Tell where training stands."""
         self._tell({"event": "step", **vars(step)})

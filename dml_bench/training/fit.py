@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -57,6 +56,7 @@ def fit(
     *,
     seed: int,
     device: torch.device,
+    on_start: Callable[[str], None] = lambda coverage: None,
     on_step: Callable[[Step], None] = lambda step: None,
     on_epoch: Callable[[EpochResult], None] = lambda epoch: None,
 ) -> list[EpochResult]:
@@ -69,6 +69,7 @@ def fit(
         settings: epochs, sampler, optimizer, schedule, ...; see the recipe schema.
         seed: of the batches, the augmentation and whatever network or loss draw; each epoch has generators of its own.
         device: where model and loss are.
+        on_start: is told how many images the sampler draws in an epoch.
         on_step: is told where training stands after each step.
         on_epoch: is told what each epoch came to.
 
@@ -86,6 +87,7 @@ def fit(
     rates = [group["lr"] for group in optimizer.param_groups]
     factor = warm_up(_build(SCHEDULES, settings.schedule, settings.epochs), settings.warmup_epochs, len(sampler))
     before = {name: p.detach().clone() for name, p in loss.named_parameters()}
+    on_start(sampler.coverage)
     curve = []
     for epoch in range(1, settings.epochs + 1):
         start, images, total = time.perf_counter(), 0, 0.0
@@ -99,12 +101,10 @@ def fit(
             with drawing(derive_seed(seed, "step", epoch, step), device):
                 with autocast(settings.precision, device):
                     embeddings = model(lay_out(batch, settings.precision))
+                _check_finite("the network's output", embeddings, epoch, step)
                 value = loss(embeddings.float(), labels, indices)
+                _check_finite("the loss", value, epoch, step)
             number = float(value.detach())
-            if not math.isfinite(number):
-                raise TrainingError(
-                    f"the loss is {number} in epoch {epoch}, step {step + 1}: try a lower learning rate or scale"
-                )
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             optimizer.step()
@@ -122,6 +122,12 @@ def fit(
     if still:
         raise TrainingError(f"training never moved the loss's {', '.join(still)}")
     return curve
+
+
+def _check_finite(what: str, values: Tensor, epoch: int, step: int) -> None:
+    if not values.detach().isfinite().all():
+        where = f"in epoch {epoch}, step {step + 1}"
+        raise TrainingError(f"{what} is not finite {where}: try a lower learning rate, scale or margin")
 
 
 @torch.no_grad()

@@ -1,5 +1,8 @@
 """Gradients: right where they exist, finite where the formula has a pole, in double and in single precision."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -96,3 +99,39 @@ def test_softplus_keeps_its_tail():
     values = torch.tensor([-800.0, -1e30, 0.0, 25.0, 1e30], dtype=torch.float64)
     exact = [0.0, 0.0, 0.6931471805599453, 25 + 1.3887943864771144e-11, 1e30]
     assert softplus(values).tolist() == pytest.approx(exact, rel=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_lengths_whose_squares_overflow_do_not_matter_where_length_does_not(dtype):
+    torch.manual_seed(0)
+    loss = build("norm_softmax", num_classes=7, embedding_dim=6)
+    x, y = torch.randn(5, 6).to(dtype), torch.arange(5)
+    torch.testing.assert_close(
+        loss((1e25 * x).to(dtype), y), loss(x, y), rtol=2e-2 if dtype is torch.bfloat16 else 1e-5, atol=0
+    )
+
+
+def test_what_is_no_tensor_is_refused():
+    """In a process of its own, where no runtime type check answers first."""
+    code = """
+import torch, dml_bench
+loss = dml_bench.losses.build("norm_softmax", num_classes=7, embedding_dim=6)
+x, y = torch.randn(1, 6), torch.tensor([0])
+for batch in ([x.tolist(), y], [x, [0]], [x, y, [0]], [x.numpy(), y]):
+    try:
+        loss(*batch)
+    except dml_bench.DataError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    names = ["embeddings", "labels", "indices", "embeddings"]
+    kinds = ["list", "list", "list", "ndarray"]
+    expected = [f"{name} must be a tensor, not {kind}" for name, kind in zip(names, kinds, strict=True)]
+    assert done.stdout.splitlines() == expected
+
+
+def test_small_and_unsigned_labels_and_listed_counts_are_fine():
+    loss = build("class_balanced", num_classes=3, embedding_dim=6, class_counts=[5, 3, 1])
+    x = torch.randn(3, 6)
+    values = {loss(x, torch.tensor([0, 1, 2], dtype=kind)).item() for kind in (torch.uint8, torch.uint16, torch.int64)}
+    assert len(values) == 1

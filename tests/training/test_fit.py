@@ -109,7 +109,7 @@ def test_loss_that_is_not_finite_stops_the_run(train):
         def compute(self, embeddings, labels, indices):
             return {"broken": embeddings.sum() * float("nan")}
 
-    with pytest.raises(TrainingError, match="the loss is nan in epoch 1, step 1"):
+    with pytest.raises(TrainingError, match="the loss is not finite in epoch 1, step 1"):
         fit(model(train), Broken(Task(3, 6)), train, settings(), seed=0, device=CPU)
 
 
