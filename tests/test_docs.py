@@ -46,9 +46,10 @@ def test_the_readmes_python_runs(checkout):
     assert done.returncode == 0, done.stderr
 
 
-def test_the_readmes_recipe_is_valid(checkout):
+def test_the_readmes_recipes_are_valid(checkout):
     (checkout / "example.yaml").write_text(YAML[0])
-    done = shell("dml-bench check example.yaml", checkout)
+    (checkout / "composed.yaml").write_text("dataset: digits\n" + YAML[1])
+    done = shell("dml-bench check example.yaml composed.yaml", checkout)
     assert done.returncode == 0, done.stderr
 
 
