@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +25,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dml_bench.losses import LOSSES, build
+
+HEAD = """# Losses beside their rivals
+
+Written by `python tests/bench/losses.py > results/benchmarks/losses.md`: one forward and backward pass in float32, ours
+and the rival's in turns in one process, the fastest step of either; where memory is told, each in a process of its own.
+C classes, D dimensions, N embeddings; the ratio is theirs / ours, and `wanted` what it is to reach.
+"""
 
 SMALL, LARGE = (100, 512, 128), (11318, 128, 128)
 """Classes, dimensions and batch size: CUB-like, and Stanford Online Products."""
@@ -304,6 +315,14 @@ def batch(c: int, d: int, n: int) -> tuple[Tensor, Tensor]:
     return torch.randn(n, d, requires_grad=True), classes.repeat_interleave(4)[:n]
 
 
+def machine() -> str:
+    """Name the processor, the threads and the versions."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")] or [platform.machine()]
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "pytorch-metric-learning"))
+    return f"{names[0]}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, {versions}."
+
+
 def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
@@ -320,6 +339,7 @@ def main() -> None:
     if options.alone:
         print(json.dumps(measure_alone(*json.loads(options.alone))))
         return
+    print(f"{HEAD}\n{machine()}\n")
     print("| loss | C, D, N | rival | ours, ms | rival, ms | ratio | wanted | |\n|---|---|---|---|---|---|---|---|")
     for duel in duels():
         if options.keys and duel.key not in options.keys:
