@@ -24,7 +24,7 @@ from dml_bench.losses import LOSSES, Loss
 from dml_bench.losses import build as build_loss
 from dml_bench.losses.merging import centers_left
 from dml_bench.models.backbone import BACKBONES
-from dml_bench.models.embedder import build_embedder
+from dml_bench.models.embedder import Embedder, build_embedder
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.check import Run, Vocabulary
 from dml_bench.recipe.reader import write_recipe
@@ -70,15 +70,14 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
     with journal.phase("data"):
         split = load_split(recipe)
         journal.data = describe(split)
-    shape, moments = split.train.image_shape, split.train.moments
-    model = build_embedder(recipe.backbone, recipe.embedding, shape, moments, recipe.seed).to(device)
+    model, loss = assemble(recipe, split)
+    model.to(device)
     journal.embedding_dim = model.embedding_dim
-    if recipe.loss and recipe.training:
+    if loss and recipe.training:
         with journal.phase("train"):
-            loss = _loss(recipe, split, model.embedding_dim).to(device)
             fit(
                 model,
-                loss,
+                loss.to(device),
                 split.train,
                 recipe.training,
                 seed=recipe.seed,
@@ -115,12 +114,17 @@ def describe(split: Split) -> dict[str, object]:
     return {"digest": split.digest, "image_shape": list(split.train.image_shape), **sizes}
 
 
-def _loss(recipe: Recipe, split: Split, embedding_dim: int) -> Loss:
-    options = dict(recipe.loss or {})
-    name, counts = options.pop("name"), torch.from_numpy(split.train.class_counts)
+def assemble(recipe: Recipe, split: Split) -> tuple[Embedder, Loss | None]:
+    """Build the network and the loss of a recipe, with weights drawn from its seed."""
+    train = split.train
+    model = build_embedder(recipe.backbone, recipe.embedding, train.image_shape, train.moments, recipe.seed)
+    if recipe.loss is None:
+        return model, None
+    options = dict(recipe.loss)
+    name, counts = options.pop("name"), torch.from_numpy(train.class_counts)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, "loss"))
-        return build_loss(name, split.train.num_classes, embedding_dim, class_counts=counts, **options)
+        return model, build_loss(name, train.num_classes, model.embedding_dim, class_counts=counts, **options)
 
 
 def _centers_left(loss: nn.Module) -> tuple[int, ...]:

@@ -10,15 +10,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from dml_bench.data.dataset import Split
+from dml_bench.data.informed import LearnsFromSteps
 from dml_bench.data.samplers import SAMPLERS
 from dml_bench.errors import DmlBenchError, OptionError, RecipeError, ResultsError
-from dml_bench.flow import VOCABULARY, load_split
+from dml_bench.flow import VOCABULARY, assemble, load_split
 from dml_bench.recipe.check import Run
 from dml_bench.recipe.reader import Source, read_recipe
+from dml_bench.recipe.schema import Recipe
 from dml_bench.registry import Registry
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import find_run, prepare
+from dml_bench.training.listening import check_judge
 from dml_bench.training.optimizers import OPTIMIZERS
+from dml_bench.training.schedules import SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -53,29 +58,44 @@ class Plan:
                 )
 
     def ready(self) -> None:
-        """Make the folder, load every data set and try every sampler on it, so that mistakes show before the first run.
+        """Make the folder, load every data set and rehearse every recipe on it, so that mistakes show before any run.
 
         Raises:
             ResultsError: if the folder cannot be written.
             DataError: if a data set is missing or damaged.
-            RecipeError: if a sampler does not fit a data set.
+            RecipeError: if a loss or a sampler does not fit a data set.
         """
         prepare(self.folder)
-        recipes = [run.recipe for run in self.runs]
-        needs = {str((r.dataset, r.data_root, r.training and r.training.sampler)): r for r in recipes}
-        for _, recipe in sorted(needs.items()):
-            labels = load_split(recipe).train.labels
-            if recipe.training:
-                _try("sampler", SAMPLERS, recipe.training.sampler, labels)
-                _try("optimizer", OPTIMIZERS, recipe.training.optimizer, [{"params": [nn.Parameter(torch.zeros(1))]}])
+        recipes = [run.recipe.model_copy(update={"seed": 0}) for run in self.runs]
+        for _, recipe in sorted({str((r.dataset, r)): r for r in recipes}.items()):
+            _rehearse(recipe, load_split(recipe))
 
 
-def _try(part: str, registry: Registry[Any], choice: Mapping[str, Any], *facts: Any) -> None:
+def _rehearse(recipe: Recipe, split: Split) -> None:
+    """Build all that a run needs and train nothing: this shows the mistakes that only the data can show."""
+    try:
+        _, loss = assemble(recipe, split)
+    except OptionError as error:
+        raise _located("loss", error) from None
+    if loss and recipe.training:
+        training = recipe.training
+        sampler = _build("sampler", SAMPLERS, training.sampler, split.train.labels)
+        if isinstance(sampler, LearnsFromSteps):
+            check_judge(loss)
+        _build("optimizer", OPTIMIZERS, training.optimizer, [{"params": [nn.Parameter(torch.zeros(1))]}])
+        _build("schedule", SCHEDULES, training.schedule, training.epochs)
+
+
+def _build(part: str, registry: Registry[Any], choice: Mapping[str, Any], *facts: Any) -> Any:
     options = {key: value for key, value in choice.items() if key != "name"}
     try:
-        registry.build(choice["name"], *facts, **options)
+        return registry.build(choice["name"], *facts, **options)
     except OptionError as error:
-        raise RecipeError("\n".join(f"training.{part}.{problem}" for problem in error.problems)) from None
+        raise _located(f"training.{part}", error) from None
+
+
+def _located(part: str, error: OptionError) -> RecipeError:
+    return RecipeError("\n".join(f"{part}.{problem}" for problem in error.problems))
 
 
 def plan(

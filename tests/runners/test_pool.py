@@ -143,3 +143,16 @@ def test_workers_do_not_import_from_the_current_folder(tmp_path, monkeypatch):
     prepare(tmp_path / "runs")
     events = [event for _, event in run_side_by_side(Plan(tuple(runs), tmp_path / "runs"), runs, "cpu", 1)]
     assert events[-1]["status"] == "ok", events[-1]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"loss": {"name": "quintuplet"}, "training": {"sampler": {"name": "adaptive"}}}, "needs a loss with centers"),
+        ({"loss": {"name": "focal", "alpha": [1.0, 2.0]}}, "loss.alpha: "),
+    ],
+)
+def test_a_loss_that_does_not_fit_is_an_error_before_the_first_run(change, said, tmp_path):
+    with pytest.raises(DmlBenchError, match=said):
+        run({**RECIPE, **change}, out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
