@@ -115,7 +115,14 @@ def test_dry_run_does_nothing(tmp_path):
 def test_a_stopped_grid_goes_on(number, code, tmp_path):
     (tmp_path / "small.yaml").write_text(RECIPE.replace("epochs: 2", "epochs: 40"))
     command = [sys.executable, "-m", "dml_bench", "run", "small.yaml"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it for background jobs
+    )
     runs = tmp_path / "runs" / "small"
     deadline = time.monotonic() + 120
     while not list(runs.glob(".work-*")) and time.monotonic() < deadline:
