@@ -55,7 +55,7 @@ class Soft:
     def __call__(self, similarities: Float[Tensor, "N C K"]) -> Float[Tensor, "N C"]:
         """Average over the centers of each class."""
         weights = (similarities / self.gamma).softmax(dim=2)
-        return torch.einsum("nck,nck->nc", weights, similarities)
+        return (weights * similarities).sum(dim=2)  # einsum would multiply N C tiny matrices, at twice the time
 
 
 @POOLINGS.register("logsumexp")

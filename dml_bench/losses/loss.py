@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,11 +47,21 @@ class Task:
             for name, size in sizes.items()
             if not isinstance(size, Integral) or isinstance(size, bool) or size < 1
         ]
-        if not problems and self.class_counts is not None and self.class_counts.shape != (self.num_classes,):
-            shape = tuple(self.class_counts.shape)
-            problems = [Problem(("class_counts",), f"must have shape ({self.num_classes},), not {shape}")]
+        if not problems and self.class_counts is not None:
+            problems = _count_problems(self.class_counts, self.num_classes)
+        mark = self.ignore_index
+        if mark is not None and (not isinstance(mark, Integral) or isinstance(mark, bool)):
+            problems.append(Problem(("ignore_index",), f"must be an integer, not {mark!r}"))
         if problems:
             raise OptionError(problems)
+
+
+def _count_problems(counts: Tensor, num_classes: int) -> list[Problem]:
+    if counts.shape != (num_classes,):
+        return [Problem(("class_counts",), f"must have shape ({num_classes},), not {tuple(counts.shape)}")]
+    if not (counts.isfinite() & (counts >= 0)).all():
+        return [Problem(("class_counts",), "must be numbers of images, 0 or more")]
+    return []
 
 
 class Loss(nn.Module, ABC):
@@ -66,8 +77,10 @@ class Loss(nn.Module, ABC):
     takes_pixels: bool = False
     """Whether samples are compared with classes one by one, so that pixels can be samples."""
     sized_by_training_set: tuple[str, ...] = ()
+    sparse_parameters: tuple[str, ...] = ()
+    """Parameters whose gradient is sparse, for an optimizer that steps only the rows that have one."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, /) -> None:
         super().__init__()
         self.task = task
 
@@ -98,14 +111,15 @@ class Loss(nn.Module, ABC):
         _check_tensors(embeddings=embeddings, labels=labels, indices=indices)
         if self.takes_pixels:
             mark = self.task.ignore_index if ignore_index is None else ignore_index
-            given = len(embeddings)
+            given = embeddings.numel()
             embeddings, labels, indices = flatten(embeddings, labels, indices, mark, self.task.num_classes)
-            if given and not len(embeddings):
+            if given and not embeddings.numel():
                 return {"objective": embeddings.sum()}  # 0, which backward can start from
         check_embeddings(embeddings, self.task.embedding_dim)
-        check_labels(labels, len(embeddings), self.task.num_classes)
+        size = embeddings.shape[0]
+        check_labels(labels, size, self.task.num_classes)
         if indices is not None:
-            check_indices(indices, len(embeddings))
+            check_indices(indices, size)
         with full_precision(embeddings) as wide:
             return self.compute(wide, labels.long(), indices)
 
@@ -182,7 +196,10 @@ def build(
         >>> loss(torch.randn(6, 8), torch.tensor([0, 0, 1, 1, 2, 3])).shape
         torch.Size([])
     """
-    counts = None if class_counts is None else torch.as_tensor(class_counts)
+    try:
+        counts = None if class_counts is None else torch.as_tensor(class_counts)
+    except (TypeError, ValueError, RuntimeError):
+        raise OptionError([Problem(("class_counts",), f"must be numbers of images, not {class_counts!r}")]) from None
     return LOSSES.build(key, Task(num_classes, embedding_dim, counts, ignore_index), **options)
 
 
@@ -191,9 +208,9 @@ def check_embeddings(embeddings: Tensor, dim: int) -> None:
     _check_tensors(embeddings=embeddings)
     if not embeddings.is_floating_point():
         raise DataError(f"embeddings must be floating point, not {embeddings.dtype}")
-    if embeddings.ndim != 2 or embeddings.shape[1] != dim or len(embeddings) == 0:
+    if embeddings.ndim != 2 or embeddings.shape[1] != dim or embeddings.shape[0] == 0:
         raise DataError(f"embeddings must have shape (N, {dim}) with N >= 1, not {tuple(embeddings.shape)}")
-    if embeddings.detach().sum().isfinite():  # as it is if, but for overflow only if, all of them are
+    if math.isfinite(embeddings.detach().sum()):  # as it is if, but for overflow only if, all of them are
         return
     finite = embeddings.detach().isfinite().all(dim=1)
     if not finite.all():

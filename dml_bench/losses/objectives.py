@@ -46,8 +46,8 @@ class Bootstrap:
 
     def __call__(self, logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Return the mixed cross-entropy."""
-        total = logits.logsumexp(dim=1)
-        return total - self.beta * _own(logits, labels) - (1 - self.beta) * logits.max(dim=1).values
+        scores = logits.log_softmax(dim=1)
+        return -self.beta * _own(scores, labels) - (1 - self.beta) * scores.max(dim=1).values
 
 
 @OBJECTIVES.register("hinge")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import reduce
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from dml_bench.losses.centers import Init, Pooling, gaussian, single
 from dml_bench.losses.ensemble import Ensemble, independent
 from dml_bench.losses.loss import Loss, Task, check_embeddings
 from dml_bench.losses.margins import Margin, PerClass, Target, is_angular
+from dml_bench.losses.memory import check_memory
 from dml_bench.losses.negatives import Negatives
 from dml_bench.losses.numerics import full_precision
 from dml_bench.losses.objectives import Objective, softmax
@@ -91,6 +93,7 @@ class ProxyLoss(Loss):
             regularizers=regularizers,
             objective=objective,
             num_classes=task.num_classes,
+            sampled=bool(self.sparse_parameters),
         )
         super().__init__(task)
         heads = [init(task.num_classes, centers_per_class, task.embedding_dim) for _ in range(members)]
@@ -109,6 +112,7 @@ class ProxyLoss(Loss):
         """Return the mean objective, and what regularizers and ensemble add if there are any."""
         centers = self._as(self.centers, embeddings)
         heads = centers.unbind(0) if centers.ndim == 4 else (centers,)
+        check_memory(len(embeddings), heads)
         embeddings = embeddings.to(centers.dtype)
         terms = {"objective": _total([self._mean_cost(embeddings, head, labels, indices) for head in heads])}
         if self.regularizers:
@@ -165,13 +169,20 @@ class ProxyLoss(Loss):
         labels: Int[Tensor, " N"],
         indices: Int[Tensor, " N"] | None,
     ) -> Float[Tensor, ""]:
-        logits = self._logits(embeddings, centers, labels, indices)
+        logits = self._logits(embeddings, centers, labels, indices, self.bias)
+        if self.objective is softmax and not self.weighting:
+            return F.cross_entropy(logits, labels)
         costs: Tensor = self.objective(logits, labels)
         if not self.weighting:
             return costs.mean()
-        log_probability = -(costs if self.objective is softmax else softmax(logits, labels))
-        factors = [part(costs, log_probability, labels) for part in self.weighting]
-        return reduce(torch.mul, factors, costs).mean()
+        return self._weighted(costs, -(costs if self.objective is softmax else softmax(logits, labels)), labels)
+
+    def _weighted(
+        self, costs: Float[Tensor, " N"], log_probability: Float[Tensor, " N"], labels: Int[Tensor, " N"]
+    ) -> Float[Tensor, ""]:
+        for part in self.weighting:  # each weighs what the one before left
+            costs = costs * part(costs, log_probability, labels)
+        return costs.mean()
 
     def _logits(
         self,
@@ -179,15 +190,16 @@ class ProxyLoss(Loss):
         centers: Float[Tensor, "C K D"],
         labels: Int[Tensor, " N"],
         indices: Int[Tensor, " N"] | None,
+        bias: Float[Tensor, " C"] | None,
     ) -> Float[Tensor, "N C"]:
         scores = self._scores(embeddings, centers)
-        column = labels[:, None]
         if self.margin is not margin_parts.none or self.negatives is not negative_parts.none:
+            column = labels[:, None]
             similarity = scores.gather(1, column).squeeze(1)
             target = self.margin(self.aim(similarity, embeddings, centers, labels, indices))
             scores = self.negatives(scores, target, labels).scatter(1, column, target[:, None])
         logits = scores if isinstance(self.scale, float) and self.scale == 1 else self.scale * scores
-        return logits if self.bias is None else logits + self._as(self.bias, logits)
+        return logits if bias is None else logits + self._as(bias, logits)
 
     def _scores(self, embeddings: Float[Tensor, "N D"], centers: Float[Tensor, "C K D"]) -> Float[Tensor, "N C"]:
         return self.pooling(self.similarity(embeddings, centers))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dml_bench.losses.centers import he_normal_over_classes
 from dml_bench.losses.loss import Loss, Task, check_embeddings
+from dml_bench.losses.memory import check_memory
 from dml_bench.losses.numerics import MASKED, full_precision
 from dml_bench.losses.similarity import cosine
 
@@ -36,6 +37,7 @@ class ProxyAnchor(Loss):
         self, embeddings: Float[Tensor, "N D"], labels: Int[Tensor, " N"], indices: Int[Tensor, " N"] | None
     ) -> dict[str, Tensor]:
         """Return the mean over classes in the batch, and the mean over all classes."""
+        check_memory(len(embeddings), (self.centers,))
         logits = self._logits(embeddings)
         num_classes, column = logits.shape[1], labels[:, None]
         present, inverse = torch.unique(labels, return_inverse=True)

@@ -83,7 +83,8 @@ class SmoothAP(SmoothRanking):
         self, similarities: Float[Tensor, "N N"], positives: Bool[Tensor, "N N"], database: Bool[Tensor, "N N"]
     ) -> Float[Tensor, " Q"]:
         """Return the average precisions; a query in its database is one of its positives."""
-        relevant = positives | torch.eye(len(positives), dtype=torch.bool, device=positives.device) & database
+        itself = torch.eye(len(positives), dtype=torch.bool, device=positives.device) & database
+        relevant = positives | itself & positives.any(dim=1, keepdim=True)
         queries, items = relevant.nonzero(as_tuple=True)
         among_relevant, among_all = self.ranks(similarities, queries, items, relevant, database)
         return _means(among_relevant / among_all, queries, relevant)

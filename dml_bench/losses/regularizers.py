@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from dml_bench.losses.numerics import length, safe_sqrt, unit
+from dml_bench.losses.numerics import safe_sqrt, unit
 from dml_bench.losses.slots import Slot
 from dml_bench.registry import NonNegative
 
@@ -30,12 +30,11 @@ def merge_centers(centers: Float[Tensor, "C K D"]) -> Float[Tensor, ""]:
         derivative by any one cosine by 316.
     """
     num_classes, per_class, _ = centers.shape
-    first, second = torch.triu_indices(per_class, per_class, offset=1, device=centers.device)
     products = torch.einsum("ckd,cld->ckl", centers, centers)  # a block per class, never (C K) x (C K)
-    lengths = length(centers)
-    cosines = products[:, first, second] / (lengths[:, first] * lengths[:, second])
+    lengths = safe_sqrt(products.diagonal(dim1=1, dim2=2)).clamp(min=1e-12)
+    cosines = products / (lengths[:, :, None] * lengths[:, None, :])
     distances = ((2 - 2 * cosines).clamp(min=0) + 1e-5).sqrt()
-    return distances.sum() / (num_classes * max(per_class * (per_class - 1), 1))
+    return distances.triu(diagonal=1).sum() / (num_classes * max(per_class * (per_class - 1), 1))
 
 
 def uniform(centers: Float[Tensor, "C K D"], normalize: bool) -> Float[Tensor, ""]:

@@ -9,7 +9,7 @@ from dml_bench.losses.centers import Pooling, single
 from dml_bench.losses.ensemble import Ensemble, independent
 from dml_bench.losses.margins import Margin, PerClass, is_angular
 from dml_bench.losses.negatives import Negatives, SupportVector
-from dml_bench.losses.objectives import Objective, nca
+from dml_bench.losses.objectives import Objective, nca, nothing, softmax
 from dml_bench.losses.regularizers import MeanMargin, Regularizer
 from dml_bench.losses.similarity import Product, Similarity, cosine
 
@@ -27,8 +27,11 @@ def check_combination(
     regularizers: Sequence[Regularizer],
     objective: Objective,
     num_classes: int | None,
+    sampled: bool = False,
 ) -> None:
     """Refuse parts that do not make sense together; arguments are those of ``ProxyLoss``.
+
+    ``sampled`` says whether only some of the classes are compared with.
 
     Raises:
         OptionError: with the reason; all of them at once.
@@ -40,8 +43,12 @@ def check_combination(
     ]
     if any(isinstance(part, MeanMargin) for part in regularizers) and not isinstance(margin, PerClass):
         problems.append(Problem(("regularizer",), "mean_margin rewards learned margins, which only per_class has"))
+    if objective is nothing and not regularizers and ensemble is independent:
+        problems.append(Problem(("objective",), "none leaves nothing to learn: add a regularizer or an ensemble"))
     if objective is nca and num_classes == 1:
         problems.append(Problem(("num_classes",), "must be >= 2 for nca, which compares with other classes"))
+    if sampled:
+        problems += _sampled(margin, objective, members, regularizers)
     if problems:
         raise OptionError(problems)
 
@@ -77,3 +84,19 @@ def _counts(centers_per_class: int, pooling: Pooling, members: int, ensemble: En
         yield Problem(("centers",), reason)
     if ensemble is not independent and members < 2:
         yield Problem(("ensemble",), "compares members, of which there is only one: set members to 2 or more")
+
+
+def _sampled(
+    margin: Margin, objective: Objective, members: int, regularizers: Sequence[Regularizer]
+) -> Iterator[Problem]:
+    path = ("sampled_classes",)
+    if objective is not softmax:
+        yield Problem(
+            path, "raises the drawn classes to stand for all in the sum of the softmax: objective softmax only"
+        )
+    if members > 1:
+        yield Problem(path, f"draws for one head, not {members}: set members to 1")
+    if regularizers:
+        yield Problem(path, "leaves most centers untouched in a step, but a regularizer needs all of them")
+    if isinstance(margin, PerClass):
+        yield Problem(path, "does not go with per_class, whose margins are learned of all classes in each step")

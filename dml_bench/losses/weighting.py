@@ -1,4 +1,4 @@
-"""The weighting slot: how much each sample counts, as a factor on its cost; factors multiply, then the mean is taken.
+"""The weighting slot: how much each sample counts, as a factor on the cost that the part before left; then the mean.
 
 A part maps ``(N,) costs``, ``(N,)`` log-probabilities of the own class and ``(N,)`` labels to ``(N,)`` factors.
 """

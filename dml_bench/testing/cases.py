@@ -14,6 +14,9 @@ CLASSES, DIM = 5, 6
 COUNTS = (100, 40, 10, 7, 3)
 """Images per class in the imagined training set, for the losses that weigh classes by them."""
 
+LEFT_OUT = 250
+"""Label of the pixels of ``dense`` that do not count."""
+
 LABELS = {
     "balanced": [0, 0, 1, 1, 2, 2, 3, 3, 4, 4],
     "unbalanced": [0] * 7 + [1, 2, 2],
@@ -47,6 +50,12 @@ def batch(name: str) -> Batch:
 def batches() -> list[Batch]:
     """Draw every batch of ``LABELS``."""
     return [batch(name) for name in LABELS]
+
+
+def dense() -> tuple[Tensor, Tensor]:
+    """Draw two images of 2 x 3 pixels, ``(2, D, 2, 3)``, and their labels, of which three are ``LEFT_OUT``."""
+    x = torch.randn(2, DIM, 2, 3, generator=generator(77), dtype=torch.float64).requires_grad_()
+    return x, torch.tensor([[[0, 1, LEFT_OUT], [2, 2, 0]], [[LEFT_OUT, 4, 3], [1, LEFT_OUT, 3]]])
 
 
 def extreme(loss: Loss) -> Batch:

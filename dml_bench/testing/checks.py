@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
 
 import torch
 
 from dml_bench.errors import ContractError
+from dml_bench.losses.dense import USUAL_MARK
 from dml_bench.testing import vectors
-from dml_bench.testing.cases import batch, batches, extreme, make
+from dml_bench.testing.cases import LEFT_OUT, batch, batches, dense, extreme, make
 from dml_bench.testing.contract import check_loss
 from dml_bench.testing.faults import faults
 from dml_bench.testing.finding import Finding, measured
 from dml_bench.testing.identities import identities
 from dml_bench.testing.library import rivals
+from dml_bench.testing.oracle import classes
 from dml_bench.testing.orders import orders
-from dml_bench.testing.reference import gradient_error, gradients_of, has_reference, value_error
+from dml_bench.testing.reference import gradient_error, gradients_of, has_reference, tensors_of, value_error
+from dml_bench.testing.upkeep import upkeep
 from dml_bench.testing.variants import CONSTANT_WEIGHTS, gradient_is_that_of_the_value, normalises, pole_bound, variants
 
 
@@ -131,6 +136,41 @@ def poles(key: str) -> Iterator[Finding]:
             yield Finding("poles", f"finite at the poles, {options} in {dtype}", passed)
 
 
+def class_scores(key: str) -> Iterator[Finding]:
+    """Compare the scores of the classes with plain loops; no margin counts in them."""
+    for options in variants(key) if has_reference(key) else []:
+        loss, case = make(key, **options), batch("clustered")
+        answer: Any = getattr(loss, "class_scores", None)
+        if answer is None:
+            continue
+        tensors = {name: tensor.tolist() for name, tensor in tensors_of(loss, case).items()}
+        given = {name: tensors.get(name) for name in ("x", "centers", "bias", "scale")}
+        wanted = torch.tensor(classes.class_scores(key, **given, options=options), dtype=torch.float64)
+        error = (answer(case.x) - wanted).abs() / wanted.abs().clamp(min=1.0)
+        yield measured("scores", f"class_scores, {options}", float(error.detach().max()), 1e-9)
+
+
+def pixels(key: str) -> Iterator[Finding]:
+    """Compare a dense batch with its pixels one by one; those left out must not count, nor get a gradient."""
+    for options in variants(key):
+        loss = make(key, **options)
+        if not loss.takes_pixels:
+            continue
+        x, y = dense()
+        flat = [(x[n, :, i, j], y[n, i, j]) for n, i, j in product(*map(range, y.shape)) if y[n, i, j] != LEFT_OUT]
+        one_by_one = loss(torch.stack([a for a, _ in flat]), torch.stack([label for _, label in flat]))
+        (wanted,) = torch.autograd.grad(one_by_one, x)
+        for mark in (None, LEFT_OUT):
+            whole = loss(x, y.where(y != LEFT_OUT, mark or USUAL_MARK), ignore_index=mark)
+            (found,) = torch.autograd.grad(whole, x)
+            error = max(float((whole - one_by_one).abs().detach()), float((found - wanted).abs().max()))
+            yield measured(
+                "pixels", f"{options} as pixels, ignore_index={mark}", error / max(1.0, float(wanted.norm())), 1e-10
+            )
+            silent = not bool(found.movedim(1, -1)[y == LEFT_OUT].any())
+            yield Finding("pixels", f"{options}, no gradient where left out, ignore_index={mark}", silent)
+
+
 def library(key: str) -> Iterator[Finding]:
     """Compare with pytorch-metric-learning's class, which must agree or differ as stated."""
     with warnings.catch_warnings():
@@ -153,5 +193,8 @@ CHECKS: list[Callable[[str], Iterator[Finding]]] = [
     length,
     single_precision,
     poles,
+    class_scores,
+    pixels,
+    upkeep,
     library,
 ]

@@ -127,11 +127,14 @@ def round_trip(plan: Plan) -> str:
 
 
 def groups(plan: Plan) -> str:
-    """Every parameter is in one optimizer group, with the learning rate asked for."""
+    """Every parameter has one optimizer group to itself, whose learning rate follows the one asked for."""
     loss = plan.make()
-    held = [p for group in loss.param_groups(0.5) for p in group["params"]]
+    slow, fast = loss.param_groups(0.5), loss.param_groups(1.0)
+    held = [p for group in slow for p in group["params"]]
     lost = [name for name, p in loss.named_parameters() if sum(p is q for q in held) != 1]
-    return f"not so: {', '.join(lost)}" if lost else ""
+    shared = [str(group.get("name")) for group in slow if len(group["params"]) != 1]
+    fixed = [str(a.get("name")) for a, b in zip(slow, fast, strict=True) if not 0 < 2 * a["lr"] == b["lr"]]
+    return f"not so: {', '.join(dict.fromkeys(lost + shared + fixed))}" if lost + shared + fixed else ""
 
 
 def renamed(plan: Plan) -> str:

@@ -11,7 +11,8 @@ class Finding:
     """What one check said.
 
     Args:
-        kind: what sort of check: contract, value, gradient, gradcheck, invariant, float32, poles, library, error.
+        kind: what sort of check: contract, value, gradient, gradcheck, identity, order, invariant, float32,
+            poles, scores, pixels, upkeep, library, deviation, error.
         what: what was compared, on which case.
         passed: whether it holds.
         error: the error measured, where one was.

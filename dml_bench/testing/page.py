@@ -28,12 +28,15 @@ HEAD = """# Conformance of the losses
 Written by `dml-bench losses verify --markdown results/losses.md`; `dml-bench losses verify` prints the digits.
 
 Every loss is compared in float64 with plain loops over Python numbers that share no code with it, on balanced,
-unbalanced, tiny and one-class batches and, where a loss has centers, at 0 and 180 degrees to them; with published
-values and gradient norms; with the losses it must equal; and with pytorch-metric-learning. Errors are the largest of
-all options tried, relative where values exceed 1. The gradient error includes that of the finite differences it is
-measured by. The float32 error is that of float32 and bfloat16 embeddings against float64.
+unbalanced, tiny and one-class batches and, where a loss has centers, at 0 and 180 degrees to them; with shared vectors
+of values and gradient norms, whose other implementations are named below where there are any; with the losses it must
+equal; and with pytorch-metric-learning. So are the scores of the classes, batches of pixels, and what a loss keeps up
+from step to step and epoch to epoch. Errors are the largest of all options tried, relative where values exceed 1; but
+for sampled_classes of proxy, which draws classes at random, every option is tried away from its default. The gradient
+error includes that of the finite differences it is measured by. The float32 error is that of float32 and bfloat16
+embeddings against float64.
 
-A loss agrees with plain loops, published vectors, other losses that it must equal with some options, and PML
+A loss agrees with plain loops, shared vectors, other losses that it must equal with some options, and PML
 (pytorch-metric-learning); it may differ from its paper, be an interpretation where that leaves something open, or PML
 differs from it as stated. `unverified` means that nothing independent says what the value should be.
 """
@@ -53,7 +56,7 @@ def details(card: Card) -> list[str]:
     """Say in sentences what a card's loss agrees with, deviates from and failed at."""
     return [
         *(["Agrees with plain loops over Python numbers."] if has_reference(card.key) else []),
-        *(f"Has the published value of {vector}{_sources(vector)}." for vector in vectors.of(card.key)),
+        *(f"Has the value of the shared vector {vector}{_sources(vector)}." for vector in vectors.of(card.key)),
         *(f"Equals another loss: {finding.what}." for finding in card.of("identity") if finding.passed),
         *(f"Is {finding.what}." for finding in card.of("invariant") if finding.passed),
         *(f"Never falls along {finding.what}." for finding in card.of("order") if finding.passed),

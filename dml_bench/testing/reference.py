@@ -35,19 +35,19 @@ def value(key: str, tensors: Mapping[str, Tensor], labels: Tensor, options: Mapp
     """
     loops: Callable[..., float] = getattr(oracle, key)
     lists = {name: tensor.tolist() for name, tensor in tensors.items()}
-    known = {"class_counts": list(COUNTS), **options, **lists}
+    known = {"class_counts": list(COUNTS), "parts": options, **options, **lists}
     takes = inspect.signature(loops).parameters
     anything = any(p.kind is p.VAR_KEYWORD for p in takes.values())
     given = {name: v for name, v in known.items() if name != "x" and (name in takes or (anything and name in options))}
-    missing = set(options) - set(given)
+    missing = set(options) - set(given) if "parts" not in given else set()
     if missing:
         raise TypeError(f"the plain loops of {key} do not take {', '.join(sorted(missing))}")
     return float(loops(known["x"], labels.tolist(), **given))
 
 
 def tensors_of(loss: Loss, case: Batch) -> dict[str, Tensor]:
-    """Return ``x`` and everything the loss holds, by name."""
-    state = {name: tensor.detach().double() for name, tensor in loss.state_dict().items()}
+    """Return ``x`` and everything the loss holds, by the last part of its name."""
+    state = {name.split(".")[-1]: tensor.detach().double() for name, tensor in loss.state_dict().items()}
     return {"x": case.x.double(), "weights_at": case.x.double(), **state}
 
 

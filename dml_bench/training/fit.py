@@ -21,9 +21,9 @@ from dml_bench.losses.loss import Loss
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.schema import Training
 from dml_bench.training.listening import check_judge, drawing, epoch_context, judge
-from dml_bench.training.optimizers import OPTIMIZERS
 from dml_bench.training.precision import autocast, lay_out
 from dml_bench.training.schedules import SCHEDULES, warm_up
+from dml_bench.training.sparse import build_optimizers, with_sparse_gradient
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,17 @@ def fit(
 
     Raises:
         TrainingError: if the loss is not finite, or a parameter of the loss is not trained.
+        OptionError: if the optimizer is not one for sparse gradients, which the loss has.
     """
     lay_out(model, settings.precision)
     sampler = _build(SAMPLERS, settings.sampler, train.labels)
     if isinstance(sampler, LearnsFromSteps):
         check_judge(loss)
-    optimizer = _build(OPTIMIZERS, settings.optimizer, _groups(model, loss, settings))
-    rates = [group["lr"] for group in optimizer.param_groups]
+    optimizers = build_optimizers(settings.optimizer, _groups(model, loss, settings), with_sparse_gradient(loss))
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    rates = [group["lr"] for group in groups]
     factor = warm_up(_build(SCHEDULES, settings.schedule, settings.epochs), settings.warmup_epochs, len(sampler))
-    before = {name: p.detach().clone() for name, p in loss.named_parameters()}
+    before = {name: _trace(p) for name, p in loss.named_parameters()}
     on_start(sampler.coverage)
     curve = []
     for epoch in range(1, settings.epochs + 1):
@@ -96,7 +98,7 @@ def fit(
         model.train()
         loss.train()
         for step, (batch, labels, indices) in enumerate(_batches(train, sampler, settings, seed, epoch, device)):
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate * factor(epoch - 1 + step / len(sampler))
             with drawing(derive_seed(seed, "step", epoch, step), device):
                 with autocast(settings.precision, device):
@@ -105,23 +107,29 @@ def fit(
                 value = loss(embeddings.float(), labels, indices)
                 _check_finite("the loss", value, epoch, step)
             number = float(value.detach())
-            optimizer.zero_grad(set_to_none=True)
+            for optimizer in optimizers:
+                optimizer.zero_grad(set_to_none=True)
             value.backward()
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
             loss.on_step()
             if isinstance(sampler, LearnsFromSteps):
                 sampler.update(indices.cpu().numpy(), *judge(loss, embeddings.detach().float(), labels))
             images, total = images + len(labels), total + number
             on_step(Step(epoch, step + 1, len(sampler), number, images / (time.perf_counter() - start)))
         seconds = time.perf_counter() - start
-        curve.append(
-            EpochResult(epoch, total / len(sampler), optimizer.param_groups[0]["lr"], images / seconds, seconds)
-        )
+        curve.append(EpochResult(epoch, total / len(sampler), groups[0]["lr"], images / seconds, seconds))
         on_epoch(curve[-1])
-    still = [name for name, p in loss.named_parameters() if p.requires_grad and torch.equal(p.detach(), before[name])]
+    still = [name for name, p in loss.named_parameters() if p.requires_grad and torch.equal(_trace(p), before[name])]
     if still:
         raise TrainingError(f"training never moved the loss's {', '.join(still)}")
     return curve
+
+
+def _trace(parameter: Tensor) -> Tensor:
+    """Return a copy that tells whether a parameter moved: of a huge one the sums of its rows, which take no memory."""
+    huge = parameter.ndim > 1 and parameter.numel() > 2**24
+    return parameter.detach().flatten(1).sum(1) if huge else parameter.detach().clone()
 
 
 def _check_finite(what: str, values: Tensor, epoch: int, step: int) -> None:

@@ -159,6 +159,15 @@ def duels() -> list[Duel]:
             apart=True,
             wanted=50,
         ),
+        Duel(
+            "proxy",
+            (1_000_000, 128, 128),
+            "softmax over all classes",
+            lambda c, d: Plain(c, d, unit=""),
+            {"sampled_classes": 10_000, "scale": 20.0},
+            apart=True,
+            wanted=10,
+        ),
     ]
     for size in (SMALL, LARGE):
         found += [Duel(key, size, name, make, options) for key, name, make, options in _proxy_rivals()]
@@ -293,14 +302,13 @@ def alone(duel: Duel, side: str) -> tuple[float, float]:
 
 
 def measure_alone(key: str, sizes: list[int], side: str) -> tuple[float, float]:
-    """Measure one side of a duel here, and tell the memory its step adds."""
+    """Measure one side of a duel here, and tell the memory that building it and its steps add to the parameters."""
     duel = next(d for d in duels() if d.key == key and list(d.sizes) == sizes and d.apart)
     c, d, n = duel.sizes
-    loss = build(key, c, d, **duel.options) if side == "ours" else duel.build(c, d)
-    x, y = batch(c, d, n)
-    for tensor in loss.parameters():
-        tensor.grad = torch.zeros_like(tensor)
     before, times = _peak(), []
+    loss = build(key, c, d, **duel.options) if side == "ours" else duel.build(c, d)
+    before += sum(tensor.nbytes for tensor in loss.parameters()) / 2**20
+    x, y = batch(c, d, n)
     for _ in range(20 if side == "ours" else 2):
         start = time.perf_counter()
         step(loss, x, y)

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from dml_bench.errors import ContractError, OptionError
-from dml_bench.losses import Loss
+from dml_bench.losses import LOSSES, Loss
 from dml_bench.testing import Card, check_loss, checks, verify, verify_all
 from dml_bench.testing.finding import Finding, measured
 from dml_bench.testing.page import details, markdown
+from dml_bench.testing.variants import variants
 
 PAGE = Path(__file__).parents[2] / "results" / "losses.md"
 
@@ -33,6 +34,24 @@ def test_every_card_has_what_it_is_made_of(cards):
 def test_the_published_page_is_what_the_code_makes(cards):
     text = PAGE.read_text(encoding="utf-8")
     assert text == markdown(list(cards.values())), "run: dml-bench losses verify --markdown results/losses.md"
+
+
+NEVER_TRIED = {
+    ("proxy", "sampled_classes"): "the classes are drawn at random; the tests of the sampled softmax take the mean",
+}
+
+
+@pytest.mark.parametrize("entry", list(LOSSES), ids=lambda entry: entry.name)
+def test_every_option_leaves_its_default_in_some_variant(entry):
+    usual = entry.check({})
+    moved = {name for tried in variants(entry.name) for name, v in entry.check(tried).items() if v != usual[name]}
+    assert {(entry.name, name) for name in set(usual) - moved} == {key for key in NEVER_TRIED if key[0] == entry.name}
+
+
+def test_only_vectors_with_another_implementation_name_one(cards):
+    lines = details(cards["proxy_nca"]) + details(cards["focal"])
+    assert any("shared vector proxy_nca" in line and "as does official" in line for line in lines)
+    assert any("shared vector focal" in line and "as does" not in line for line in lines)
 
 
 def test_a_loss_without_reference_is_unverified_and_never_passed():

@@ -5,11 +5,33 @@ import math
 import pytest
 import torch
 
-from dml_bench.losses import margins, miners, numerics, objectives, pairs, regularizers, similarity, triplets, weighting
+from dml_bench.losses import (
+    centroids,
+    dense,
+    loss,
+    margins,
+    miners,
+    numerics,
+    objectives,
+    pairs,
+    regularizers,
+    similarity,
+    triplets,
+    uncertainty,
+    weighting,
+)
 from dml_bench.losses.centers import Soft
+from dml_bench.losses.distance_weighted import MarginLoss
 from dml_bench.losses.ensemble import Hsic
+from dml_bench.losses.hierarchy import HierarchicalTriplet
 from dml_bench.losses.negatives import SupportVector
 from dml_bench.losses.objectives import Hinge
+from dml_bench.losses.proxy import ProxyLoss
+from dml_bench.losses.proxy_anchor import ProxyAnchor
+from dml_bench.losses.quintuplet import Quintuplet
+from dml_bench.losses.rivals import Rivals
+from dml_bench.losses.two_stage import TwoStage
+from dml_bench.losses.uncertainty import UncertaintySoftmax
 from dml_bench.testing import verify
 
 
@@ -88,6 +110,46 @@ def without_the_one(values):
     return values
 
 
+def forgotten(self, *told):
+    return None
+
+
+def never_penalised(*arguments):
+    return torch.zeros_like(PENALTIES(*arguments))
+
+
+def negated(self, embeddings):
+    return -PROXY_SCORES(self, embeddings)
+
+
+def negated_anchor(self, embeddings):
+    return -ANCHOR_SCORES(self, embeddings)
+
+
+def zero(self, embeddings):
+    return 0 * PROXY_SCORES(self, embeddings)
+
+
+def backwards(embeddings, labels, *others):
+    return FLATTEN(embeddings.flip(-1) if embeddings.ndim == 4 else embeddings, labels, *others)
+
+
+def none_left_out(embeddings, labels, indices, mark, num_classes):
+    rows, kept, positions = FLATTEN(embeddings, labels, indices, -1, num_classes)
+    return rows, kept.clamp(max=num_classes - 1), positions
+
+
+def all_in_one(self, base_lr):
+    return [{"name": "all", "params": list(self.parameters()), "lr": base_lr, "weight_decay": 0.0}]
+
+
+def sums_of_classes(directions, labels):
+    means, rows = MEAN_DIRECTIONS(directions, labels)
+    return means * 2, rows
+
+
+FLATTEN, PENALTIES, MEAN_DIRECTIONS = dense.flatten, uncertainty.penalties, centroids.mean_directions
+PROXY_SCORES, ANCHOR_SCORES = ProxyLoss.class_scores, ProxyAnchor.class_scores
 MERGE_CENTERS, HINGE, FOCAL = regularizers.merge_centers, Hinge.__call__, weighting.Focal.__call__
 
 MUTATIONS = [
@@ -111,6 +173,24 @@ MUTATIONS = [
     ("multi_similarity", pairs, "softplus", without_the_one),
     ("triplet_batch_hard", triplets, "pairs_of", itself_too),
     ("triplet_semihard", miners, "_nearest", miners._farthest),
+    ("l_softmax", ProxyLoss, "on_step", forgotten),
+    ("uniformface", ProxyLoss, "on_step", forgotten),
+    ("adaptiveface", ProxyLoss, "on_step", forgotten),
+    ("adaptiveface", Rivals, "join", forgotten),
+    ("adaptiveface", Rivals, "refresh", forgotten),
+    ("htl", HierarchicalTriplet, "on_epoch_start", forgotten),
+    ("quintuplet", Quintuplet, "on_epoch_start", forgotten),
+    ("uncertainty_softmax", UncertaintySoftmax, "on_epoch_start", forgotten),
+    ("uncertainty_softmax", uncertainty, "penalties", never_penalised),
+    ("nra_two_stage", TwoStage, "on_epoch_start", forgotten),
+    ("margin_loss", MarginLoss, "on_step", forgotten),
+    ("arcface", ProxyLoss, "class_scores", negated),
+    ("proxy_anchor", ProxyAnchor, "class_scores", negated_anchor),
+    ("em_softmax", ProxyLoss, "class_scores", zero),
+    ("am_softmax", loss, "flatten", backwards),
+    ("am_softmax", loss, "flatten", none_left_out),
+    ("softmax_ce", loss.Loss, "param_groups", all_in_one),
+    ("coco", centroids, "mean_directions", sums_of_classes),
 ]
 
 

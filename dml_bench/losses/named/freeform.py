@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -16,6 +17,7 @@ from dml_bench.losses.negatives import NEGATIVES
 from dml_bench.losses.objectives import OBJECTIVES
 from dml_bench.losses.proxy import ProxyLoss
 from dml_bench.losses.regularizers import REGULARIZERS
+from dml_bench.losses.sampled import SampledProxyLoss
 from dml_bench.losses.sense import check_combination
 from dml_bench.losses.similarity import SIMILARITIES
 from dml_bench.losses.weighting import WEIGHTINGS
@@ -42,7 +44,8 @@ def _parts(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse(**options: Any) -> None:
-    check_combination(**_parts(options), bias=options["bias"], num_classes=None)
+    sampled = options["sampled_classes"] is not None
+    check_combination(**_parts(options), bias=options["bias"], num_classes=None, sampled=sampled)
 
 
 @LOSSES.register("proxy", refuse=_refuse)
@@ -63,6 +66,7 @@ def proxy(
     regularizer: Annotated[Sequence[Annotated[Any, REGULARIZERS]], OneOrMore] = (),
     members: Count = 1,
     ensemble: Annotated[Any, ENSEMBLES] = "sum",
+    sampled_classes: Count | None = None,
 ) -> ProxyLoss:
     """Compose a loss of the parts of the published ones.
 
@@ -72,6 +76,9 @@ def proxy(
     A part is written as its name, as {name: {option: value}}, or as {name: value of its first option}:
     ``{name: proxy, centers: {soft: 0.1}, margin: {additive: 0.01}, regularizer: [{merge_centers: 0.2}], scale: 20}``
     is softtriple. Parts that do not make sense together are refused with the reason.
+    sampled_classes=M is for class counts of a million: each step compares with the classes of the batch and M of the
+    others, drawn evenly. The sum over classes in the softmax is right on average, its logarithm, and so the loss, a
+    little too low. The trainer then steps only the centers in use.
 
     Source: the loss family of this suite; parts name their own sources.
     Differs: nothing.
@@ -87,7 +94,8 @@ def proxy(
         "members": members,
         "ensemble": ensemble,
     }
-    return ProxyLoss(
+    sampled = None if sampled_classes is None else partial(SampledProxyLoss, sampled_classes=sampled_classes)
+    return (sampled or ProxyLoss)(
         task,
         **_parts(options),
         scale=scale,

@@ -4,6 +4,7 @@ Each function takes embeddings ``x`` (N lists of D numbers), labels ``y``, what 
 ``centers`` (C lists of K lists of D), and the options of the loss. ``__all__`` holds the names of losses only.
 """
 
+from dml_bench.testing.oracle.freeform import proxy
 from dml_bench.testing.oracle.margins import (
     a_softmax,
     af_softmax,
@@ -81,6 +82,7 @@ __all__ = [
     "nra",
     "nra_two_stage",
     "ohem",
+    "proxy",
     "proxy_anchor",
     "proxy_nca",
     "proxy_nca_pp",

@@ -5,6 +5,7 @@ What a loss has learned comes under the name of its buffer or parameter.
 
 import math
 
+from dml_bench.testing.oracle.margins import arc
 from dml_bench.testing.oracle.plain import dot, log_sum_exp, unit
 
 
@@ -25,15 +26,15 @@ def adaptiveface(x, y, centers, margins, scale=30.0, margin_weight=20.0, angular
     return math.fsum(rows) / len(rows) - margin_weight * math.fsum(margins) / len(margins)
 
 
-def nra_two_stage(x, y, centers, from_epoch=11, beta=0.9, margin=0.5, scale=64.0, stage=None, **_):
+def nra_two_stage(
+    x, y, centers, from_epoch=11, beta=0.9, margin=0.5, scale=64.0, overflow="insightface", stage=None, **_
+):
     """``stage`` 1 or 2; by default that of the first epoch."""
     stage = stage or (2 if from_epoch == 1 else 1)
     rows = []
     for a, label in zip(x, y, strict=True):
         logits = [dot(unit(a), unit(c[0])) for c in centers]
-        theta = math.acos(max(-1.0, min(1.0, logits[label])))
-        over = theta > math.pi - margin
-        logits[label] = logits[label] - margin * math.sin(margin) if over else math.cos(theta + margin)
+        logits[label] = arc(logits[label], margin, overflow)
         logits = [scale * v for v in logits]
         trust = 1.0 if stage == 1 else beta
         rows.append(log_sum_exp(logits) - trust * logits[label] - (1 - trust) * max(logits))
@@ -171,3 +172,9 @@ def quintuplet(x, y, clusters=None, margins=(0.1, 0.1, 0.1), **_):
                 ]
             )
     return quintuplet_of(x, tuples, margins)
+
+
+def certainty(x, centers, scale):
+    """The largest softmax probability of each sample, without margin."""
+    tables = [[scale * dot(unit(a), unit(group[0])) for group in centers] for a in x]
+    return [math.exp(max(row) - log_sum_exp(row)) for row in tables]

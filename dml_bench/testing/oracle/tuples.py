@@ -116,7 +116,7 @@ def smooth_ap(x, y, centers=None, temperature=0.01, include_query=False):
     for q in range(len(x)):
         relevant = positives(y, q) + ([q] if include_query else [])
         items = [j for j in range(len(x)) if j != q or include_query]
-        if relevant:
+        if positives(y, q):
             ratios = [
                 smooth_rank(s, q, i, relevant, temperature) / smooth_rank(s, q, i, items, temperature) for i in relevant
             ]
@@ -138,3 +138,12 @@ def recall_at_k(
             ]
             rows.append(1 - mean(recalls))
     return mean(rows)
+
+
+def expected_margin_loss(x, y, dim, margin, beta=1.2):
+    """The mean of the margin loss over all draws, for a margin so large that no term is 0."""
+    d, likely, costs = distances(x), draw_probabilities(x, y, dim), []
+    for a, row in enumerate(likely):
+        far = sum(p * (beta - d[a][n] + margin) for n, p in enumerate(row))
+        costs += [(d[a][p] - beta + margin + far) / 2 for p in positives(y, a) if sum(row) > 0]
+    return mean(costs)
