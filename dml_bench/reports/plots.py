@@ -188,7 +188,7 @@ def _mark_end(axes: Axes, run: RunRecord, look: Look) -> None:
 def _bars(axes: Axes, row: Row, look: Look, most: int) -> None:
     counts = np.bincount([count for run in row.finished for count in run.centers_left], minlength=most + 1)
     axes.bar(range(most + 1), counts / counts.sum(), width=0.8, color=look.color, edgecolor="black", linewidth=0.4)
-    axes.set(xlim=(0.4, most + 0.6), ylim=(0, None))
+    axes.set(xlim=(0.4, most + 0.6), ylim=(0, 1.04))  # panels share the axis: all shares fit
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 

@@ -132,3 +132,10 @@ def test_nothing_is_clipped_and_the_legend_covers_nothing(picture, rows, make, o
     assert drawn.x0 >= -0.01 and drawn.y0 >= -0.01 and drawn.x1 <= width + 0.01 and drawn.y1 <= height + 0.01
     for legend in figure.legends:
         assert not any(legend.get_window_extent().overlaps(axes.get_window_extent()) for axes in figure.axes)
+
+
+def test_no_bar_of_the_centers_is_cut_off_by_its_neighbours_scale(make):
+    spread = make("softtriple", 0, centers_left=(1, 2, 3, 4, 5))
+    together = make("hardtriple", 0, centers_left=(5, 5, 5, 5, 5))
+    for axes in figure_of(centers_histogram, [spread, together]).axes:
+        assert all(bar.get_height() <= axes.get_ylim()[1] for bar in axes.patches)
