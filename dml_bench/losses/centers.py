@@ -54,8 +54,9 @@ class Soft:
 
     def __call__(self, similarities: Float[Tensor, "N C K"]) -> Float[Tensor, "N C"]:
         """Average over the centers of each class."""
-        weights = (similarities / self.gamma).softmax(dim=2)
-        return (weights * similarities).sum(dim=2)  # einsum would multiply N C tiny matrices, at twice the time
+        by_center = similarities.transpose(1, 2).contiguous()  # along classes, several times faster than along centers
+        weights = (by_center / self.gamma).softmax(dim=1)
+        return (weights * by_center).sum(dim=1)
 
 
 @POOLINGS.register("logsumexp")
