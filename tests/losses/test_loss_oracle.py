@@ -5,38 +5,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-VARIANTS = {
-    "norm_softmax": [{}, {"scale": 64.0}, {"learn_scale": True}],
-    "am_softmax": [{}, {"margin": 0.0, "scale": 1.0}, {"margin": 1.5}],
-    "arcface": [
-        {"margin": margin, "overflow": overflow, "straight_through": through}
-        for margin, through in ((0.5, False), (0.5, True), (1.5, False), (0.0, False), (3.0, False))
-        for overflow in ("insightface", "continuous", "easy", "none")
-    ],
-    "proxy_nca": [{}, {"scale": 1.0}, {"scale": 100.0}],
-    "proxy_nca_pp": [{}, {"temperature": 0.02}],
-    "softtriple": [
-        {"centers_per_class": 1},
-        {"centers_per_class": 2, "regularizer_weight": 0.0},
-        {"centers_per_class": 4, "gamma": 0.01, "margin": 0.3, "scale": 5.0},
-        {"centers_per_class": 3, "pooling": "logsumexp", "init": "official"},
-        {},
-    ],
-    "hardtriple": [{"centers_per_class": 1}, {"centers_per_class": 3, "regularizer_weight": 0.7}, {}],
-    "contrastive": [{}, {"margin": 1.9}, {"form": "linear"}, {"form": "linear", "margin": 0.3}],
-    "triplet_batch_hard": [{}, {"margin": 0.3}, {"margin": 0.0, "squared": True}, {"normalize": True}],
-    "triplet_semihard": [
-        {"pick": pick, "margin": margin, "squared": squared}
-        for pick in ("strict", "tf", "all")
-        for margin, squared in ((0.2, True), (1.0, True), (0.5, False))
-    ],
-    "multi_similarity": [
-        {},
-        {"mining_epsilon": None},
-        {"mining_epsilon": 0.0},
-        {"alpha": 9.0, "beta": 3.0, "base": 1.0},
-    ],
-}
+from dml_bench.testing import variants
+
+KEYS = (
+    "norm_softmax",
+    "am_softmax",
+    "arcface",
+    "proxy_nca",
+    "proxy_nca_pp",
+    "softtriple",
+    "hardtriple",
+    "contrastive",
+    "triplet_batch_hard",
+    "triplet_semihard",
+    "multi_similarity",
+)
+VARIANTS = {key: variants.VARIANTS[key] for key in KEYS}
 
 
 def expected(oracle, key, loss, x, y, options):
