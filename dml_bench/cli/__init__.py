@@ -1,0 +1,39 @@
+"""The command ``dml-bench``: one file per group of commands. What loads torch is imported where it is used."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from dml_bench.cli.app import app
+from dml_bench.errors import DmlBenchError
+
+# isort: off
+from dml_bench.cli import runs, names, losses  # noqa: F401  each adds its commands, in the order of the help
+# isort: on
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Run the command line; exit 0 if all is well, 1 if a run failed, 2 on a user's mistake."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        app()
+    except DmlBenchError as error:
+        Console(stderr=True, emoji=False).print(f"dml-bench: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+
+
+@app.callback(invoke_without_command=True)
+def top(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    """Train deep metric learning losses under one protocol and compare them honestly."""
+    if version:
+        import dml_bench
+
+        print(f"dml-bench {dml_bench.__version__}")  # noqa: T201
+        raise typer.Exit

@@ -1,0 +1,28 @@
+"""The application that the commands join, and what they share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    help="Train deep metric learning losses under one protocol and compare them honestly.",
+    epilog="Example: dml-bench run recipes/quickstart.yaml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Overrule the recipe; repeatable: --set training.epochs=3"),
+]
+
+
+def terminal() -> Console:
+    """Return where a command prints."""
+    return Console(emoji=False)

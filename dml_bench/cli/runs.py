@@ -1,0 +1,124 @@
+"""Run recipes, check them, and report what was run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from dml_bench.cli.app import Changes, app, terminal
+from dml_bench.errors import RecipeError
+
+if TYPE_CHECKING:
+    from dml_bench.recipe.check import Run
+    from dml_bench.results.record import RunRecord
+    from dml_bench.runners.plan import Plan
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/quickstart.yaml.")]
+
+
+@app.command(epilog="Example: dml-bench run recipes/quickstart.yaml --set training.epochs=3 --out runs/short")
+def run(
+    recipe: RecipeFile,
+    changes: Changes = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs.  [default: runs/<recipe name>]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that holds the data sets.  [default: the recipe's, then $DML_BENCH_DATA]"),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Runs at once.  [default: by cores]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Repeat runs that are done already.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+) -> None:
+    """Run a recipe: train its grid, then write the comparison table and plots to DIR/report."""
+    from dml_bench.runners.local import default_jobs
+    from dml_bench.runners.plan import choose_device, plan
+    from dml_bench.runners.progress import describe
+
+    console = terminal()
+    grid = plan(recipe, changes=changes or (), out=out, data_root=data_root)
+    done = grid.done()
+    todo = [item for item in grid.runs if force or item.run_id not in done]
+    if dry_run:
+        for item in grid.runs:
+            state = "would run" if item in todo else f"done ({done[item.run_id].status})"
+            console.print(f"{state}: {grid.folder / item.run_id}  {describe(item)}", highlight=False, soft_wrap=True)
+        return
+    where = choose_device(device)
+    grid.ready()
+    grid.same_data({} if force else done)
+    _say_what_is_skipped(console, grid, done, todo)
+    if todo:
+        _run_all(console, grid, todo, where, jobs or default_jobs(todo, where))
+    records = grid.records()
+    _report(console, records, grid.folder / "report")
+    if any(record.status == "failed" for record in records):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: dml-bench report runs/quickstart -o report")
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS_DIR...", help="Folders of published runs.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the report.")] = Path("report"),
+) -> None:
+    """Compare published runs: tables (CSV, Markdown) and plots (PNG, SVG)."""
+    from dml_bench.results.store import read_runs
+
+    _report(terminal(), read_runs(runs), out)
+
+
+@app.command(epilog="Example: dml-bench check recipes/quickstart.yaml --set loss.scale=16")
+def check(recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE...")], changes: Changes = None) -> None:
+    """Check recipes without touching data or a device; name every mistake with file and line."""
+    from dml_bench.flow import VOCABULARY
+    from dml_bench.recipe.reader import read_recipe
+
+    mistakes = []
+    for path in recipes:
+        try:
+            runs = read_recipe(path, VOCABULARY, changes or ())
+            terminal().print(f"{path}: ok, {len(runs)} runs", markup=False, highlight=False, soft_wrap=True)
+        except RecipeError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise RecipeError("\n".join(mistakes))
+
+
+def _run_all(console: Console, grid: Plan, todo: Sequence[Run], device: str, jobs: int) -> None:
+    from dml_bench.results.store import prepare
+    from dml_bench.runners.local import run_side_by_side
+    from dml_bench.runners.progress import GridProgress
+
+    finished = 0
+    try:
+        with GridProgress(console, len(todo)) as progress:
+            for item, event in run_side_by_side(grid, list(todo), device, jobs):
+                progress.show(item, event)
+                finished += event["event"] == "done"
+    except (KeyboardInterrupt, SystemExit) as stop:
+        prepare(grid.folder)  # sweeps up what the ended workers left
+        waiting = len(todo) - finished
+        console.print(f"Stopped, {waiting} runs to go; the same command (without --force) goes on from here.")
+        raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from None
+
+
+def _say_what_is_skipped(console: Console, grid: Plan, done: dict[str, RunRecord], todo: Sequence[Run]) -> None:
+    skipped = len(grid.runs) - len(todo)
+    failed = sum(record.status == "failed" for record in done.values()) if skipped else 0
+    console.print(f"{len(todo)} runs to do in {grid.folder}", highlight=False, soft_wrap=True)
+    if skipped:
+        note = f" ({failed} of them failed)" if failed else ""
+        console.print(f"{skipped} runs are done already{note} and skipped; --force repeats them", highlight=False)
+
+
+def _report(console: Console, records: Sequence[RunRecord], folder: Path) -> None:
+    from dml_bench.reports.report import write_report
+    from dml_bench.reports.text import print_table
+
+    print_table(console, records)
+    written = write_report(records, folder)
+    console.print(f"Report: {folder} ({len(written)} files)", highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Classify each query by the nearest class center."""

@@ -1,0 +1,1 @@
+"""Describe how embeddings lie in space, whatever they are used for."""

@@ -1,0 +1,1 @@
+"""Tell pairs of the same class from pairs of different ones, by a threshold on their similarity."""
