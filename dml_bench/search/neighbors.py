@@ -1,135 +1,131 @@
-"""Exact nearest neighbors: for each item, which of its nearest others are of its class.
+"""Which of a query's nearest items are relevant: lists that are exact however deep, whoever proposes the items.
 
-FAISS proposes candidates from a float32 product. Their similarities are then computed in float64, where exact
-duplicates come out equal, and a query whose answer could still depend on an item that FAISS left out is ranked again
-against all items. The result is that of a full float64 ranking, whichever engine finds it.
+Items are proposed by float32 similarities, FAISS's or a tile's. Those that are too close for float32 to put in order
+are compared again in float64. A query whose list could still depend on an item that was not proposed is ranked again
+against all items.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
 
-from dml_bench.errors import DataError
+from dml_bench.search.comparison import Comparison
 from dml_bench.search.threads import faiss_threads
+from dml_bench.search.tiles import SEGMENT, Workspace
 
 Engine = Literal["auto", "faiss", "torch"]
 
 SPARE = 12
-"""Candidates beyond the asked depth: enough that rounding rarely reaches the end of the list."""
-BLOCK = 4096
-"""Queries ranked together at most; FAISS is several times slower per query on 1024 or fewer."""
-WORKSPACE = 2**22
-"""Float64 numbers held at once."""
-GATHER = 2**18
-"""Float64 numbers gathered at once: 2 MiB stay in the cache."""
+"""Items proposed beyond the asked depth: enough that rounding rarely reaches the end of the list."""
 
 
-def hits(
-    embeddings: Float64[np.ndarray, "N D"], labels: Int64[np.ndarray, " N"], depth: int, *, engine: Engine = "auto"
-) -> Iterator[tuple[Int64[np.ndarray, " Q"], Bool[np.ndarray, "Q K"]]]:
-    """Rank all other items for every query by cosine similarity; yield blocks of (query rows, hits).
-
-    ``hits[i, j]`` says whether the ``j``-th nearest item (counted from 0) of query ``i`` is of its class. The query
-    itself is left out by its row, so duplicates of it stay in. An item of another class ranks before every item of the
-    query's class that is more similar by no more than ``rounding``. Items whose class has no second item are no queries
-    but can be found.
+class Nearest:
+    """The nearest items of a block of queries, gathered while the gallery passes by.
 
     Args:
-        embeddings: rows of length 1.
-        labels: the class of each row; any integers.
-        depth: how many neighbors to rank, at least 1; K is this or N - 1 if that is less.
-        engine: ``faiss`` searches with a FAISS index; ``torch`` ranks all items in float64; ``auto`` takes FAISS unless
-            the depth is a large part of N. All give the same result.
-
-    Raises:
-        DataError: if no class has two items.
+        compare: the queries.
+        depth: how many items a list has, at least 1.
+        engine: who proposes items; ``auto`` is ``torch``.
+        space: how much may be held at once.
     """
-    if depth < 1:
-        raise ValueError(f"depth must be at least 1, not {depth}")
-    _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    queries = np.flatnonzero(counts[codes] > 1)
-    if not len(queries):
-        raise DataError(f"no class has two items ({len(labels)} items in all), so there is nothing to retrieve")
-    depth = min(depth, len(labels) - 1)
-    if engine == "auto":
-        engine = "torch" if 16 * (depth + SPARE) >= len(labels) else "faiss"
-    step = max(1, min(BLOCK, WORKSPACE // depth))
-    search = _FaissSearch(embeddings, codes, depth) if engine == "faiss" else _FullSearch(embeddings, codes, depth)
-    return ((rows, search(rows)) for rows in np.split(queries, range(step, len(queries), step)))
 
+    def __init__(self, compare: Comparison, depth: int, engine: Engine, space: Workspace) -> None:
+        self.compare, self.depth, self.space = compare, depth, space
+        self.faiss = engine == "faiss"
+        total = len(compare.gallery)
+        wanted = min(depth + SPARE, total)
+        self.proposing = 16 * wanted < total  # else a large part of all items has to be put in order anyway
+        size = (len(compare), wanted if self.proposing else 0)
+        self.values = torch.full(size, -torch.inf, dtype=compare.left.dtype, device=compare.left.device)
+        self.items = torch.zeros(size, dtype=torch.int64, device=compare.left.device)
 
-def rounding(dim: int) -> float:
-    """Return how far two float64 similarities of the same unit vectors, up to scale, can differ: they count as equal.
-
-    Normalising costs each number at most 3 roundings and a similarity ``dim`` more, in either order of summation.
-    """
-    return 2 * (dim + 8) * 2.0**-53
-
-
-class _FullSearch:
-    """Rank against all items in float64."""
-
-    def __init__(self, embeddings: Float64[np.ndarray, "N D"], labels: Int64[np.ndarray, " N"], depth: int) -> None:
-        self.embeddings, self.labels, self.depth = torch.from_numpy(embeddings), torch.from_numpy(labels), depth
-        self.tie = rounding(embeddings.shape[1])
-
-    def __call__(self, queries: Int64[np.ndarray, " Q"]) -> Bool[np.ndarray, "Q K"]:
-        step = max(1, WORKSPACE // len(self.labels))
-        parts = [self._block(torch.from_numpy(queries[i : i + step])) for i in range(0, len(queries), step)]
-        return torch.cat(parts).numpy()
-
-    def _block(self, queries: torch.Tensor) -> torch.Tensor:
-        same = self.labels[queries, None] == self.labels
-        keys = self.embeddings[queries] @ self.embeddings.T
-        keys.sub_(same.double(), alpha=self.tie)  # the query's own class is held back, so at a tie it comes last
-        keys.scatter_(1, queries[:, None], -torch.inf)
-        return same.gather(1, keys.topk(self.depth).indices)
-
-
-class _FaissSearch:
-    """Rank the candidates of a FAISS index in float64, and against all items where that is not certain."""
-
-    def __init__(self, embeddings: Float64[np.ndarray, "N D"], labels: Int64[np.ndarray, " N"], depth: int) -> None:
+    def see_slab(self, slab: Float[Tensor, "g D"], at: int) -> None:
+        """Let FAISS propose items of a slab whose first item is ``at``."""
+        if not (self.faiss and self.proposing):
+            return
         import faiss
 
-        total, dim = embeddings.shape
-        self.embeddings, self.labels, self.depth = embeddings, labels, depth
-        self.tie = rounding(dim)
-        self.candidates = min(depth + 1 + SPARE, total)
-        self.rounded: Float32[np.ndarray, "N D"] = embeddings.astype(np.float32)
-        # Unit vectors rounded to float32, then dim products and sums: no order of summation can be further off.
-        self.error = (dim + 8) * 2.0**-24
-        self.index: Any = faiss.IndexFlatIP(dim)
-        self.index.add(self.rounded)
-        self.full = _FullSearch(embeddings, labels, depth)
-
-    def __call__(self, queries: Int64[np.ndarray, " Q"]) -> Bool[np.ndarray, "Q K"]:
+        index: Any = faiss.IndexFlatIP(slab.shape[1])
+        index.add(slab.float().cpu().numpy())
+        count = min(self.values.shape[1] + 1, len(slab))
         with faiss_threads():
-            similarities, items = self.index.search(self.rounded[queries], self.candidates)
-        same = self.labels[items] == self.labels[queries, None]
-        keys = self._similarities(queries, items) - self.tie * same  # held back at a tie, as in the full search
-        keys[items == queries[:, None]] = -np.inf
-        order = np.argsort(-keys, axis=1)[:, : self.depth]
-        result: Bool[np.ndarray, "Q K"] = np.take_along_axis(same, order, axis=1)
-        if self.candidates < len(self.labels):
-            last = np.take_along_axis(keys, order[:, -1:], axis=1)[:, 0]
-            uncertain = last <= similarities[:, -1] + self.error
-            if uncertain.any():
-                result[uncertain] = self.full(queries[uncertain])
-        return result
+            for some in torch.arange(len(self.compare)).split(4096):
+                values, items = map(
+                    torch.from_numpy, index.search(self.compare.left[some].float().cpu().numpy(), count)
+                )
+                where = slice(int(some[0]), int(some[-1]) + 1)
+                items = items.to(self.items.device) + at
+                values = values.to(self.values).masked_fill_(items == self.compare.own[where, None], -torch.inf)
+                self._offer(where, values, items)
 
-    def _similarities(
-        self, queries: Int64[np.ndarray, " Q"], items: Int64[np.ndarray, "Q K"]
-    ) -> Float64[np.ndarray, "Q K"]:
-        """Return each query's similarity to its items, one pair at a time, so that equal vectors give equal numbers."""
-        step = max(1, GATHER // (items.shape[1] * self.embeddings.shape[1]))
-        parts = [
-            np.einsum("qkd,qd->qk", self.embeddings[items[i : i + step]], self.embeddings[queries[i : i + step]])
-            for i in range(0, len(queries), step)
-        ]
-        return np.concatenate(parts)
+    def see_strip(self, strip: Float[Tensor, "q g"], part: slice, at: int) -> None:
+        """Propose the largest of a strip, a multiple of a segment wide, whose first column is item ``at``."""
+        if self.faiss or not self.proposing:
+            return
+        wanted = self.values.shape[1]
+        if 2 * wanted * SEGMENT > strip.shape[1]:
+            values, items = strip.topk(min(wanted, strip.shape[1]), dim=1)
+            self._offer(part, values, items + at)
+            return
+        segments = strip.unflatten(1, (-1, SEGMENT))
+        chosen = segments.amax(dim=2).topk(wanted, dim=1).indices[:, :, None]  # the largest lie in these
+        values = segments.gather(1, chosen.expand(-1, -1, SEGMENT)).flatten(1)
+        items = (chosen * SEGMENT + torch.arange(SEGMENT, device=chosen.device)).flatten(1)
+        self._offer(part, values, items + at)
+
+    def _offer(self, part: slice, values: Float[Tensor, "q k"], items: Int64[Tensor, "q k"]) -> None:
+        """Keep the largest of what is held and what is new."""
+        values = torch.cat([self.values[part], values], dim=1)
+        kept, which = values.topk(self.values.shape[1], dim=1)
+        self.values[part] = kept
+        self.items[part] = torch.cat([self.items[part], items], dim=1).gather(1, which)
+
+    def hits(self) -> Bool[Tensor, "n depth"]:
+        """Return whether the j-th nearest item of query i is relevant; at a tie, items of other classes come first."""
+        rows = torch.arange(len(self.compare), device=self.values.device)
+        if not self.proposing:
+            return self._ranked_again(rows)
+        keys = self.values.double() * self.compare.width[:, None]
+        end = keys[:, -1] + self.compare.error
+        keys = self._in_order(keys)
+        same = self.compare.same(rows, self.items)
+        keys -= self.compare.tie[:, None] * same
+        keys, order = keys.sort(dim=1, descending=True)
+        found = same.gather(1, order[:, : self.depth]) & keys[:, : self.depth].isfinite()
+        unsure = (keys[:, self.depth - 1] <= end + self.compare.tie).nonzero()[:, 0]
+        if len(unsure):
+            found[unsure] = self._ranked_again(unsure)
+        return found
+
+    def _in_order(self, keys: Float64[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
+        """Compute in float64 what lies too close to its neighbor in the list to be told apart."""
+        least = (2 * self.compare.error + self.compare.tie)[:, None]
+        close = (keys[:, :-1] - keys[:, 1:]) <= least
+        row, column = (torch.nn.functional.pad(close, (0, 1)) | torch.nn.functional.pad(close, (1, 0))).nonzero(
+            as_tuple=True
+        )
+        keys[row, column] = self.compare.similarities(row, self.items[row, column])
+        return keys
+
+    def _ranked_again(self, rows: Int64[Tensor, " n"]) -> Bool[Tensor, "n depth"]:
+        """Rank some queries against all items in float64."""
+        total = len(self.compare.gallery)
+        found = torch.zeros(len(rows), self.depth, dtype=torch.bool, device=rows.device)
+        for some in torch.arange(len(rows), device=rows.device).split(max(1, self.space.numbers // (3 * total))):
+            keys = torch.empty(len(some), total, dtype=torch.float64, device=rows.device)
+            left = self.compare.exact[rows[some]]
+            for at in range(0, total, self.space.columns):
+                right = self.compare.gallery.take(slice(at, at + self.space.columns), torch.float64)
+                torch.mm(left, right.T, out=keys[:, at : at + len(right)])
+            same = self.compare.gallery_classes == self.compare.classes[rows[some], None]
+            keys -= self.compare.tie[rows[some], None] * same
+            own = self.compare.own[rows[some]]
+            inside = (own >= 0).nonzero()[:, 0]
+            keys[inside, own[inside]] = -torch.inf
+            values, items = keys.topk(self.depth, dim=1)
+            found[some] = same.gather(1, items) & values.isfinite()
+        return found

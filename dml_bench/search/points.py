@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
+
+CHUNK = 2**20
+"""Float64 numbers that a block goes through on its way to another precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,15 +42,104 @@ class Points:
 
     def take(self, which: slice | Int64[np.ndarray, " n"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "n D"]:
         """Return some rows; lengths are divided out in float64 before the result is rounded to ``dtype``."""
-        found = np.asarray(self.values[which if self.rows is None else self.rows[which]], dtype=np.float64)
-        block = torch.from_numpy(found if found.flags.writeable else found.copy()).to(self.device)
+        return _in_chunks(self._take, which, len(self), self.dim, dtype)
+
+    def _take(self, which: slice | Int64[np.ndarray, " n"]) -> Float64[Tensor, "n D"]:
+        found = np.array(self.values[which if self.rows is None else self.rows[which]], dtype=np.float64)
+        block = torch.from_numpy(found).to(self.device)
         if self.unit:
-            block = block / block.abs().amax(dim=1, keepdim=True)  # squares would overflow or vanish
+            block /= block.abs().amax(dim=1, keepdim=True)  # squares would overflow or vanish
             block /= torch.linalg.vector_norm(block, dim=1, keepdim=True)
-        return block.to(dtype)
+        return block
 
     def blocks(self, size: int, dtype: torch.dtype = torch.float32) -> Iterator[tuple[slice, Float[Tensor, "n D"]]]:
         """Yield all rows, ``size`` at a time, with where they stand."""
         for start in range(0, len(self), size):
             where = slice(start, min(start + size, len(self)))
             yield where, self.take(where, dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """One side of the product that is the similarity.
+
+    For the cosine it is the points themselves. For the Euclidean distance, queries are ``[q, 1]`` and gallery items
+    ``[g, -|g|^2 / 2]`` after both were moved and scaled alike: a query's products rank as its distances do.
+    """
+
+    points: Points
+    is_query: bool
+    center: Float64[Tensor, " D"] | None = None
+    scale: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def dim(self) -> int:
+        """Numbers per row."""
+        return self.points.dim + (self.center is not None)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the blocks go."""
+        return self.points.device
+
+    def take(self, which: slice | Int64[np.ndarray, " n"], dtype: torch.dtype = torch.float32) -> Float[Tensor, "n D"]:
+        """Return some rows, computed in float64 before they are rounded to ``dtype``."""
+        if self.center is None:
+            return self.points.take(which, dtype)
+        return _in_chunks(self._lifted, which, len(self), self.dim, dtype)
+
+    def _lifted(self, which: slice | Int64[np.ndarray, " n"]) -> Float64[Tensor, "n D"]:
+        moved = (self.points.take(which, torch.float64) - self.center) / self.scale
+        last = torch.ones_like(moved[:, :1]) if self.is_query else moved.square().sum(dim=1, keepdim=True) / -2
+        return torch.cat([moved, last], dim=1)
+
+    def longest(self) -> float:
+        """Return the length of the longest row: 1 for a cosine."""
+        if self.center is None:
+            return 1.0
+        size = max(1, CHUNK // self.dim)
+        blocks = (self.take(slice(i, i + size), torch.float64) for i in range(0, len(self), size))
+        return max(float(torch.linalg.vector_norm(block, dim=1).max()) for block in blocks)
+
+
+def cosine(queries: Points, gallery: Points) -> tuple[Operand, Operand]:
+    """Return operands whose product is the cosine; the points must be of length 1."""
+    return Operand(queries, True), Operand(gallery, False)
+
+
+def euclidean(queries: Points, gallery: Points) -> tuple[Operand, Operand]:
+    """Return operands whose product ranks by Euclidean distance; the gallery's mean becomes 0, its largest number 1."""
+    size = max(1, CHUNK // gallery.dim)
+    blocks = lambda: (block for _, block in gallery.blocks(size, torch.float64))  # noqa: E731
+    center = sum((block.sum(dim=0) for block in blocks()), gallery.take(slice(0, 0), torch.float64).sum(dim=0))
+    center = center / len(gallery)
+    scale = max(float((block - center).abs().max()) for block in blocks()) or 1.0
+    return Operand(queries, True, center, scale), Operand(gallery, False, center, scale)
+
+
+def _in_chunks(
+    compute: Any, which: slice | Int64[np.ndarray, " n"], total: int, dim: int, dtype: torch.dtype
+) -> Tensor:
+    """Compute a few rows at a time in float64, and keep only what they are rounded to."""
+    size = max(1, CHUNK // dim)
+    if isinstance(which, slice):
+        start, stop, _ = which.indices(total)
+        parts: list[Any] = [slice(i, min(i + size, stop)) for i in range(start, stop, size)] or [which]
+    else:
+        parts = [which[i : i + size] for i in range(0, len(which), size)] or [which]
+    if len(parts) == 1:
+        result: Tensor = compute(parts[0]).to(dtype)
+        return result
+    count = sum(part.stop - part.start if isinstance(part, slice) else len(part) for part in parts)
+    first = compute(parts[0]).to(dtype)
+    whole = first.new_empty(count, first.shape[1])
+    whole[: len(first)] = first
+    at = len(first)
+    for part in parts[1:]:
+        block = compute(part)
+        whole[at : at + len(block)] = block
+        at += len(block)
+    return whole

@@ -1,0 +1,108 @@
+"""Which items of a gallery are relevant to which queries, and how similar the nearest of them is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from torch import Tensor
+
+from dml_bench.search.points import Operand
+
+QUERIES_AT_ONCE, ITEMS_AT_ONCE = 1024, 4096
+"""Of one class."""
+
+
+@dataclass(frozen=True, eq=False)
+class Relevance:
+    """The items of a query's class are relevant to it, but for the query itself.
+
+    Args:
+        query_classes: ``(Q,)`` numbered from 0, as those of the gallery.
+        gallery_classes: ``(G,)``.
+        own: ``(Q,)`` where in the gallery a query itself lies; -1 if it is not in there.
+    """
+
+    query_classes: Int64[np.ndarray, " Q"]
+    gallery_classes: Int64[np.ndarray, " G"]
+    own: Int64[np.ndarray, " Q"]
+
+    @classmethod
+    def within(cls, classes: Int64[np.ndarray, " N"]) -> Relevance:
+        """Every item is a query for all others."""
+        return cls(classes, classes, np.arange(len(classes), dtype=np.int64))
+
+    @cached_property
+    def relevant(self) -> Int64[np.ndarray, " Q"]:
+        """``(Q,)`` how many items are relevant to each query."""
+        classes = 1 + max(self.query_classes.max(initial=0), self.gallery_classes.max(initial=0))
+        counts: Int64[np.ndarray, " Q"] = np.bincount(self.gallery_classes, minlength=classes)[self.query_classes]
+        return counts - (self.own >= 0)
+
+    @cached_property
+    def asking(self) -> Int64[np.ndarray, " A"]:
+        """The queries that have a relevant item."""
+        return np.flatnonzero(self.relevant)
+
+
+def nearest_relevant(queries: Operand, gallery: Operand, relevance: Relevance, numbers: int) -> Float64[Tensor, " A"]:
+    """Return how similar the most similar relevant item of each asking query is, in float64.
+
+    Classes with as many queries and as many items as each other are multiplied together.
+
+    Args:
+        queries: as for ``rank``.
+        gallery: as for ``rank``.
+        relevance: as for ``rank``.
+        numbers: float64 numbers held at once.
+    """
+    asking = relevance.asking
+    best = torch.full((len(asking),), -torch.inf, dtype=torch.float64, device=queries.device)
+    places, classes, first_query, query_counts = _grouped(relevance.query_classes[asking])
+    items, item_classes, first_item, item_counts = _grouped(relevance.gallery_classes)
+    there = np.searchsorted(item_classes, classes)
+    shapes, which = np.unique(np.stack([query_counts, item_counts[there]]), axis=1, return_inverse=True)
+    for shape, (asks, has) in enumerate(shapes.T.tolist()):
+        chosen = np.flatnonzero(which.reshape(-1) == shape)
+        for some in _pieces(asks, QUERIES_AT_ONCE):
+            for others in _pieces(has, ITEMS_AT_ONCE):
+                size = (len(some) + len(others)) * queries.dim + len(some) * len(others)
+                for group in np.split(chosen, range(max(1, numbers // size), len(chosen), max(1, numbers // size))):
+                    at = places[first_query[group, None] + some]
+                    of = items[first_item[there[group], None] + others]
+                    _raise(best, at, asking[at], of, queries, gallery, relevance.own)
+    return best
+
+
+def _raise(
+    best: Float64[Tensor, " A"],
+    at: Int64[np.ndarray, "m q"],
+    rows: Int64[np.ndarray, "m q"],
+    of: Int64[np.ndarray, "m g"],
+    queries: Operand,
+    gallery: Operand,
+    own: Int64[np.ndarray, " Q"],
+) -> None:
+    """Raise the entries ``at`` to the largest similarity of query ``rows`` to items ``of``."""
+    left = queries.take(rows.reshape(-1), torch.float64).view(*rows.shape, -1)
+    right = gallery.take(of.reshape(-1), torch.float64).view(*of.shape, -1)
+    products = left @ right.mT
+    itself = torch.from_numpy(own[rows][:, :, None] == of[:, None, :]).to(products.device)
+    found = products.masked_fill_(itself, -torch.inf).amax(dim=2)
+    where = torch.from_numpy(at).to(best.device)
+    best[where] = torch.maximum(best[where], found)
+
+
+def _grouped(
+    classes: Int64[np.ndarray, " N"],
+) -> tuple[Int64[np.ndarray, " N"], Int64[np.ndarray, " C"], Int64[np.ndarray, " C"], Int64[np.ndarray, " C"]]:
+    """Return the rows class by class, the classes there are, where each begins and how many rows it has."""
+    found, first, counts = np.unique(np.sort(classes), return_index=True, return_counts=True)
+    return np.argsort(classes, kind="stable"), found, first, counts
+
+
+def _pieces(total: int, size: int) -> list[Int64[np.ndarray, " n"]]:
+    return np.split(np.arange(total), range(size, total, size))

@@ -1,0 +1,95 @@
+"""Similarities of many queries to many items, a tile at a time: how much is held at once, and how far it can be off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dml_bench.search.points import Operand
+
+SEGMENT = 32
+"""Neighbouring columns whose largest entry is looked at first when the largest of a row are sought."""
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How far computed similarities can be off, per unit of the product of the two lengths.
+
+    Rounding the numbers of both sides and adding up ``dim`` products costs at most ``dim`` and a few units in the last
+    place, in whichever order the sum is taken.
+
+    Attributes:
+        error: largest error of an entry of a tile.
+        tie: how far two float64 similarities of the same vectors can differ: they count as equal.
+    """
+
+    error: float
+    tie: float
+
+    @classmethod
+    def of(cls, dim: int, dtype: torch.dtype) -> Rounding:
+        """Return the bounds for tiles of ``dtype``."""
+        return cls((dim + 8) * torch.finfo(dtype).eps / 2, 2 * (dim + 8) * 2.0**-53)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """How much is held at once.
+
+    Attributes:
+        queries: queries that go through the gallery together.
+        items: items of the gallery that are read together.
+        rows: queries of a tile.
+        columns: items of a tile; it stays in the cache.
+        strip: items whose similarities to the queries of a tile are kept until the nearest are picked.
+        numbers: float64 numbers of everything else.
+    """
+
+    queries: int
+    items: int
+    rows: int
+    columns: int
+    strip: int
+    numbers: int
+
+    @classmethod
+    def within(cls, memory: int, dim: int, depth: int, device: torch.device, itemsize: int) -> Workspace:
+        """Divide ``memory`` bytes: four tenths for the gallery, a quarter for queries and their lists."""
+        rows, columns = (512, 2048) if device.type == "cpu" else (4096, 8192)
+        items = max(columns, int(0.4 * memory) // ((dim + 1) * itemsize))
+        queries = max(rows, memory // 4 // (dim * (itemsize + 8) + 40 * depth + 128))
+        strip = max(1, min(16, memory // 8 // (rows * columns * itemsize))) * columns if depth else columns
+        return cls(queries // rows * rows, items // columns * columns, rows, columns, strip, memory // 64)
+
+
+class Slabs:
+    """The gallery in pieces that fit into memory; a gallery that fits whole is read once."""
+
+    def __init__(self, gallery: Operand, items: int, dtype: torch.dtype) -> None:
+        self.gallery, self.dtype, self.total = gallery, dtype, len(gallery)
+        self.starts = range(0, len(gallery), items)
+        self.whole = gallery.take(slice(0, len(gallery)), dtype) if len(self.starts) == 1 else None
+
+    def __iter__(self) -> Iterator[tuple[int, Float[Tensor, "g D"]]]:
+        for start in self.starts:
+            if self.whole is not None:
+                yield start, self.whole
+            else:
+                yield start, self.gallery.take(slice(start, start + self.starts.step), self.dtype)
+
+
+@contextmanager
+def full_precision_products() -> Iterator[None]:
+    """Have matrix products computed in the precision of their operands, whatever was set before."""
+    before, cuda = torch.get_float32_matmul_precision(), torch.backends.cuda.matmul.allow_tf32
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        torch.backends.cuda.matmul.allow_tf32 = cuda
