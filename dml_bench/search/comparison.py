@@ -19,9 +19,9 @@ class Comparison:
     """Some queries, in float64 and as the left side of tiles.
 
     Attributes:
-        left: ``(n, D)`` the queries divided by ``width``; products with it, times ``width``, are similarities.
-        width: ``(n,)`` twice the distance at which a tile can tell two similarities apart for certain.
-        error: ``(n,)`` largest error of a similarity read off a tile.
+        exact: ``(n, D)`` the queries.
+        left: ``(n, D)`` the same in the precision of tiles.
+        error: ``(n,)`` how far a similarity read off a tile can be off.
         tie: ``(n,)`` how far two float64 similarities of the same vectors can differ.
     """
 
@@ -36,11 +36,10 @@ class Comparison:
     ) -> None:
         self.gallery = gallery
         self.exact: Float64[Tensor, "n D"] = queries.take(rows, torch.float64)
+        self.left = self.exact.to(dtype)
         rounding = Rounding.of(queries.dim, dtype)
         scale = torch.linalg.vector_norm(self.exact, dim=1) * longest
         self.error, self.tie = rounding.error * scale, rounding.tie * scale
-        self.width = 2.02 * (self.error + self.tie)
-        self.left = (self.exact / self.width[:, None]).to(dtype)
         self.classes = torch.from_numpy(relevance.query_classes[rows]).to(queries.device)
         self.gallery_classes = torch.from_numpy(relevance.gallery_classes).to(queries.device)
         self.own = torch.from_numpy(relevance.own[rows]).to(queries.device)
@@ -61,11 +60,10 @@ class Comparison:
         return found
 
     def leave_out_own(self, tile: Float[Tensor, "q g"], part: slice, at: int) -> None:
-        """Set the similarity of each query to itself to minus infinity."""
+        """Set the similarity of each query to itself to minus infinity, in a tile whose first column is item ``at``."""
         column = self.own[part] - at
         inside = ((column >= 0) & (column < tile.shape[1])).nonzero()[:, 0]
-        if len(inside):
-            tile[inside, column[inside]] = -torch.inf
+        tile[inside, column[inside]] = -torch.inf
 
 
 class Above:
@@ -77,27 +75,46 @@ class Above:
 
     def __init__(self, compare: Comparison, best: Float64[Tensor, " n"]) -> None:
         self.compare, self.best = compare, best
-        self.offset = (0.5 - best / compare.width)[:, None].to(compare.left.dtype)
+        dtype, error = compare.left.dtype, compare.error
+        end = torch.tensor(torch.inf, dtype=dtype, device=best.device)
+        self.low = torch.nextafter((best - compare.tie - error).to(dtype), -end)[:, None]
+        self.high = torch.nextafter((best + error).to(dtype), end)[:, None]
         self.count = torch.zeros(len(compare), dtype=torch.int64, device=best.device)
 
-    def see(self, tile: Float[Tensor, "q g"], part: slice, at: int, room: Float[Tensor, "q g"]) -> None:
-        """Count in a tile of ``left`` times gallery, whose first column is item ``at``.
+    def see(self, tile: Float[Tensor, "q g"], part: slice, at: int, largest: Float[Tensor, " q"] | None = None) -> None:
+        """Count in a tile of the queries ``part``, whose first column is item ``at``.
 
-        Each entry becomes 1 if it is above for certain, 0 if it is below, and something between if it must be compared
-        again; then a row adds up to no whole number.
+        What is at least ``high`` is above for certain, what is less than ``low`` is not; the rest is compared again.
+
+        Args:
+            tile: similarities, minus infinity where a query meets itself.
+            part: the queries.
+            at: the first item.
+            largest: the largest entry of each row, if known.
         """
-        steps = torch.add(tile, self.offset[part], out=room).clamp_(0, 1)
-        sums = steps.sum(dim=1) if steps.device.type == "cuda" else torch.mv(steps, steps.new_ones(steps.shape[1]))
-        whole = sums.floor()
-        unsure = (sums != whole).nonzero()[:, 0]
+        largest = tile.amax(dim=1) if largest is None else largest
+        rows = (largest >= self.low[part, 0]).nonzero()[:, 0]
+        if not len(rows):
+            return
+        if 2 * len(rows) < len(tile):  # rows with nothing to count are left out
+            tile = tile[rows]
+        else:
+            rows = torch.arange(len(tile), device=tile.device)
+        rows = rows + (part.start or 0)
+        ones = tile.new_ones(tile.shape[1])
+        room = torch.empty_like(tile)
+        certain = torch.mv(torch.ge(tile, self.high[rows], out=room), ones)
+        possible = torch.mv(torch.ge(tile, self.low[rows], out=room), ones)
+        self.count.index_add_(0, rows, certain.long())
+        unsure = (possible > certain).nonzero()[:, 0]
         if len(unsure):
-            whole[unsure] = self._again(steps[unsure], unsure + part.start, at)
-        self.count[part] += whole.long()
+            self._again(tile[unsure], rows[unsure], at)
 
-    def _again(self, steps: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: int) -> Float[Tensor, " n"]:
-        """Count rows that hold entries between 0 and 1."""
-        row, column = ((steps > 0) & (steps < 1)).nonzero(as_tuple=True)
-        other = ~self.compare.same(rows[row], (column + at)[:, None])[:, 0]
-        row, column = row[other], column[other]
-        above = self.compare.similarities(rows[row], column + at) > (self.best - self.compare.tie)[rows[row]]
-        return (steps == 1).sum(dim=1).to(steps.dtype).index_add_(0, row[above], steps.new_ones(int(above.sum())))
+    def _again(self, tile: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: int) -> None:
+        """Compare the entries between ``low`` and ``high`` in float64."""
+        row, column = ((tile >= self.low[rows]) & (tile < self.high[rows])).nonzero(as_tuple=True)
+        row, item = rows[row], column + at
+        other = self.compare.gallery_classes[item] != self.compare.classes[row]
+        row, item = row[other], item[other]
+        above = self.compare.similarities(row, item) >= self.best[row] - self.compare.tie[row]
+        self.count.index_add_(0, row, above.long())

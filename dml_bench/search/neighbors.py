@@ -19,6 +19,8 @@ from dml_bench.search.tiles import SEGMENT, Workspace
 
 Engine = Literal["auto", "faiss", "torch"]
 
+DEEP = 16
+"""A list deeper than this part of all items (one in so many) is read off the whole order."""
 SPARE = 12
 """Items proposed beyond the asked depth: enough that rounding rarely reaches the end of the list."""
 
@@ -38,7 +40,7 @@ class Nearest:
         self.faiss = engine == "faiss"
         total = len(compare.gallery)
         wanted = min(depth + SPARE, total)
-        self.proposing = 16 * wanted < total  # else a large part of all items has to be put in order anyway
+        self.proposing = DEEP * wanted < total  # else a large part of all items has to be put in order anyway
         size = (len(compare), wanted if self.proposing else 0)
         self.values = torch.full(size, -torch.inf, dtype=compare.left.dtype, device=compare.left.device)
         self.items = torch.zeros(size, dtype=torch.int64, device=compare.left.device)
@@ -89,7 +91,7 @@ class Nearest:
         rows = torch.arange(len(self.compare), device=self.values.device)
         if not self.proposing:
             return self._ranked_again(rows)
-        keys = self.values.double() * self.compare.width[:, None]
+        keys = self.values.double()
         end = keys[:, -1] + self.compare.error
         keys = self._in_order(keys)
         same = self.compare.same(rows, self.items)

@@ -97,12 +97,12 @@ class Operand:
         return torch.cat([moved, last], dim=1)
 
     def longest(self) -> float:
-        """Return the length of the longest row: 1 for a cosine."""
+        """Return the length of the longest row, or 1 if that is more."""
         if self.center is None:
             return 1.0
         size = max(1, CHUNK // self.dim)
         blocks = (self.take(slice(i, i + size), torch.float64) for i in range(0, len(self), size))
-        return max(float(torch.linalg.vector_norm(block, dim=1).max()) for block in blocks)
+        return max(1.0, *(float(torch.linalg.vector_norm(block, dim=1).max()) for block in blocks))
 
 
 def cosine(queries: Points, gallery: Points) -> tuple[Operand, Operand]:

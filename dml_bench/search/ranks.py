@@ -72,21 +72,26 @@ def rank(
         dtype: of the tiles; float64 is slower and must give the same ranks.
         tell: hears of progress.
     """
-    asking, depth = relevance.asking, min(depth, len(gallery))
+    depth = min(depth, len(gallery))
     space = Workspace.within(memory, queries.dim, depth, queries.device, dtype.itemsize)
     longest = gallery.longest()
     with full_precision_products():
         best = nearest_relevant(queries, gallery, relevance, space.numbers)
         slabs = Slabs(gallery, space.items, dtype)
-        for start in range(0, len(asking), space.queries):
-            rows = asking[start : start + space.queries]
-            compare = Comparison(queries, gallery, relevance, rows, longest, dtype)
-            above = Above(compare, best[start : start + len(rows)])
+        mutual = not depth and gallery.center is None and relevance.is_within and len(gallery) <= space.queries
+        rows = np.arange(len(queries), dtype=np.int64) if mutual else relevance.asking
+        for start in range(0, len(rows), space.queries):
+            block = rows[start : start + space.queries]
+            compare = Comparison(queries, gallery, relevance, block, longest, dtype)
+            above = Above(compare, best[torch.from_numpy(block).to(best.device)])
             nearest = Nearest(compare, depth, engine, space) if depth else None
-            for done in _pass(slabs, compare, above, nearest, space):
-                tell(start + int(done * len(rows)), len(asking))
-            hits = nearest.hits().cpu().numpy() if nearest else np.zeros((len(rows), 0), dtype=bool)
-            yield _ranks(rows, relevance.relevant[rows], above.count.cpu().numpy() + 1, hits)
+            steps = _triangle(compare, above, space) if mutual else _pass(slabs, compare, above, nearest, space)
+            for done in steps:
+                tell(start + int(done * len(block)), len(rows))
+            hits = nearest.hits().cpu().numpy() if nearest else np.zeros((len(block), 0), dtype=bool)
+            asks = relevance.relevant[block] > 0
+            first = above.count.cpu().numpy() + 1
+            yield _ranks(block[asks], relevance.relevant[block[asks]], first[asks], hits[asks])
 
 
 def _pass(
@@ -94,38 +99,55 @@ def _pass(
 ) -> Iterator[float]:
     """Let a block of queries see the whole gallery; yield the share of it that is done."""
     rows = min(space.rows, len(compare))
-    strip = compare.left.new_empty(rows, space.strip)
-    room = compare.left.new_empty(rows, space.columns)
+    room = compare.left.new_empty(rows, space.strip)
     for at, slab in slabs:
         if nearest:
             nearest.see_slab(slab, at)
         for first in range(0, len(compare), rows):
             part = slice(first, min(first + rows, len(compare)))
             for begin in range(0, len(slab), space.strip):
-                _fill(strip, room, slab[begin : begin + space.strip], part, at + begin, compare, above)
+                strip = room[: part.stop - first]
+                _fill(strip, slab[begin : begin + space.strip], part, at + begin, compare, above, space.columns)
                 if nearest:
-                    nearest.see_strip(strip[: part.stop - first], part, at + begin)
+                    nearest.see_strip(strip, part, at + begin)
             yield (at + len(slab) * part.stop / len(compare)) / slabs.total
 
 
 def _fill(
     strip: Float[Tensor, "q g"],
-    room: Float[Tensor, "q t"],
     items: Float[Tensor, "i D"],
     part: slice,
     at: int,
     compare: Comparison,
     above: Above,
+    columns: int,
 ) -> None:
-    """Fill the strip with products, and count in each tile of it while it is in the cache."""
-    left = compare.left[part]
+    """Fill the strip with similarities to items from ``at`` on, and count in each tile while it is in the cache."""
     strip[:, len(items) :] = -torch.inf
-    for start in range(0, len(items), room.shape[1]):
-        right = items[start : start + room.shape[1]]
-        tile = strip[: len(left), start : start + len(right)]
-        torch.mm(left, right.T, out=tile)
+    for start in range(0, len(items), columns):
+        right = items[start : start + columns]
+        tile = strip[:, start : start + len(right)]
+        torch.mm(compare.left[part], right.T, out=tile)
         compare.leave_out_own(tile, part, at + start)
-        above.see(tile, part, at + start, room[: len(left), : len(right)])
+        above.see(tile, part, at + start)
+
+
+def _triangle(compare: Comparison, above: Above, space: Workspace) -> Iterator[float]:
+    """Let all items see each other: each tile above the diagonal serves its rows and its columns as queries."""
+    slab, total = compare.left, len(compare)
+    room = slab.new_empty(space.columns, space.columns)
+    for first in range(0, total, space.columns):
+        rows = slice(first, min(first + space.columns, total))
+        for start in range(first, total, space.columns):
+            columns = slice(start, min(start + space.columns, total))
+            tile = room[: rows.stop - first, : columns.stop - start]
+            torch.mm(slab[rows], slab[columns].T, out=tile)
+            if start == first:
+                tile.fill_diagonal_(-torch.inf)
+            else:
+                above.see(tile.T, columns, first)
+            above.see(tile, rows, start)
+        yield 1 - ((total - rows.stop) / total) ** 2
 
 
 def _ranks(

@@ -36,6 +36,11 @@ class Relevance:
         return cls(classes, classes, np.arange(len(classes), dtype=np.int64))
 
     @cached_property
+    def is_within(self) -> bool:
+        """Whether the gallery is the queries, in the same order."""
+        return len(self.own) == len(self.gallery_classes) and bool((self.own == np.arange(len(self.own))).all())
+
+    @cached_property
     def relevant(self) -> Int64[np.ndarray, " Q"]:
         """``(Q,)`` how many items are relevant to each query."""
         classes = 1 + max(self.query_classes.max(initial=0), self.gallery_classes.max(initial=0))
@@ -48,8 +53,8 @@ class Relevance:
         return np.flatnonzero(self.relevant)
 
 
-def nearest_relevant(queries: Operand, gallery: Operand, relevance: Relevance, numbers: int) -> Float64[Tensor, " A"]:
-    """Return how similar the most similar relevant item of each asking query is, in float64.
+def nearest_relevant(queries: Operand, gallery: Operand, relevance: Relevance, numbers: int) -> Float64[Tensor, " Q"]:
+    """Return how similar the most similar relevant item of each query is, in float64; infinity where there is none.
 
     Classes with as many queries and as many items as each other are multiplied together.
 
@@ -60,9 +65,11 @@ def nearest_relevant(queries: Operand, gallery: Operand, relevance: Relevance, n
         numbers: float64 numbers held at once.
     """
     asking = relevance.asking
-    best = torch.full((len(asking),), -torch.inf, dtype=torch.float64, device=queries.device)
-    places, classes, first_query, query_counts = _grouped(relevance.query_classes[asking])
+    best = torch.full((len(queries),), torch.inf, dtype=torch.float64, device=queries.device)
+    best[torch.from_numpy(asking).to(best.device)] = -torch.inf
+    order, classes, first_query, query_counts = _grouped(relevance.query_classes[asking])
     items, item_classes, first_item, item_counts = _grouped(relevance.gallery_classes)
+    places = asking[order]
     there = np.searchsorted(item_classes, classes)
     shapes, which = np.unique(np.stack([query_counts, item_counts[there]]), axis=1, return_inverse=True)
     for shape, (asks, has) in enumerate(shapes.T.tolist()):
@@ -73,26 +80,25 @@ def nearest_relevant(queries: Operand, gallery: Operand, relevance: Relevance, n
                 for group in np.split(chosen, range(max(1, numbers // size), len(chosen), max(1, numbers // size))):
                     at = places[first_query[group, None] + some]
                     of = items[first_item[there[group], None] + others]
-                    _raise(best, at, asking[at], of, queries, gallery, relevance.own)
+                    _raise(best, at, of, queries, gallery, relevance.own)
     return best
 
 
 def _raise(
-    best: Float64[Tensor, " A"],
-    at: Int64[np.ndarray, "m q"],
+    best: Float64[Tensor, " Q"],
     rows: Int64[np.ndarray, "m q"],
     of: Int64[np.ndarray, "m g"],
     queries: Operand,
     gallery: Operand,
     own: Int64[np.ndarray, " Q"],
 ) -> None:
-    """Raise the entries ``at`` to the largest similarity of query ``rows`` to items ``of``."""
+    """Raise the entries ``rows`` to the largest similarity of these queries to items ``of``."""
     left = queries.take(rows.reshape(-1), torch.float64).view(*rows.shape, -1)
     right = gallery.take(of.reshape(-1), torch.float64).view(*of.shape, -1)
     products = left @ right.mT
     itself = torch.from_numpy(own[rows][:, :, None] == of[:, None, :]).to(products.device)
     found = products.masked_fill_(itself, -torch.inf).amax(dim=2)
-    where = torch.from_numpy(at).to(best.device)
+    where = torch.from_numpy(rows).to(best.device)
     best[where] = torch.maximum(best[where], found)
 
 
