@@ -101,11 +101,16 @@ def plus_plus(
 def _draw(weights: Float64[np.ndarray, " M"], size: int, generator: np.random.Generator) -> Int64[np.ndarray, " size"]:
     """Draw rows with replacement, with probability proportional to ``weights``."""
     ends = weights.cumsum()
-    return np.minimum(np.searchsorted(ends, generator.random(size) * ends[-1], side="right"), np.flatnonzero(weights)[-1])
+    return np.minimum(
+        np.searchsorted(ends, generator.random(size) * ends[-1], side="right"), np.flatnonzero(weights)[-1]
+    )
 
 
 def _accept(
-    cloud: Cloud, candidates: Int64[np.ndarray, " n"], squared: Float64[np.ndarray, " M"], generator: np.random.Generator
+    cloud: Cloud,
+    candidates: Int64[np.ndarray, " n"],
+    squared: Float64[np.ndarray, " M"],
+    generator: np.random.Generator,
 ) -> Int64[np.ndarray, " a"]:
     """Return the candidates that become centers, in turn; the first one always does."""
     rows = cloud.take(candidates)
@@ -127,7 +132,8 @@ def _offer(cloud: Cloud, state: Two, rows: Int64[np.ndarray, " a"], number: int,
     return state.merged(found._replace(index=found.index + number))
 
 
-def _search(cloud: Cloud, centers: Float32[Tensor, "C D"], engine: Engine, which: Int64[np.ndarray, " n"] | None = None
+def _search(
+    cloud: Cloud, centers: Float32[Tensor, "C D"], engine: Engine, which: Int64[np.ndarray, " n"] | None = None
 ) -> Two:
     """Search for all rows, or for some."""
     search = nearest(centers, engine)
