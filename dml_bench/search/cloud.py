@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ class Cloud:
         copies: ``(M,)`` how often each occurs.
         place: ``(N,)`` which distinct row each of ``points`` is.
         held: the M rows if they fit the memory, otherwise they are read again each time.
-        block: rows that may be read at once.
+        memory: bytes for the rows that are held, and as much again for a block of them or for their products.
         norms: ``(M,)`` the squared length of each distinct row.
     """
 
@@ -37,14 +38,25 @@ class Cloud:
     mean: Float64[Tensor, " D"]
     scale: float
     rows: Int64[np.ndarray, " M"]
-    copies: Float64[np.ndarray, " M"]
+    copies: Float64[Tensor, " M"]
     place: Int64[np.ndarray, " N"]
     held: Float32[Tensor, "M D"] | None
-    block: int
+    memory: int
     norms: Float32[Tensor, " M"]
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def block(self) -> int:
+        """Rows that may be read at once."""
+        return _block(self.points, self.memory)
+
+    @cached_property
+    def gram(self) -> Float32[Tensor, "M M"] | None:
+        """The products of all distinct rows, if they are held and the products fit the memory."""
+        fits = self.held is not None and 4 * len(self) ** 2 <= self.memory
+        return self.held @ self.held.T if self.held is not None and fits else None
 
     def take(self, which: slice | Int64[np.ndarray, " n"]) -> Float32[Tensor, "n D"]:
         """Return some distinct rows."""
@@ -67,14 +79,15 @@ def gather(points: Points, memory: int) -> Cloud:
 
     Args:
         points: finite rows.
-        memory: bytes for the rows that are held and for the block that is worked on; at least one row is read.
+        memory: bytes, of which a half is for the rows; they are held if they fit.
     """
-    block = max(1, memory // (64 * points.dim))
-    mean, scale = _extent(points, min(block, ROWS))
-    fits = 8 * len(points) * points.dim <= memory
+    memory //= 2
+    block = min(_block(points, memory), ROWS)
+    mean, scale = _extent(points, block)
+    fits = 4 * len(points) * points.dim <= memory
     held = torch.empty((len(points), points.dim), device=points.device) if fits else None
     keys, norms = np.empty(len(points), dtype=np.uint64), torch.empty(len(points), device=points.device)
-    for where, rows in points.blocks(min(block, ROWS), torch.float64):
+    for where, rows in points.blocks(block, torch.float64):
         near = _spread(rows, mean, scale)
         keys[where] = _keys(near.cpu().numpy())
         norms[where] = near.square().sum(dim=1)
@@ -86,7 +99,12 @@ def gather(points: Points, memory: int) -> Cloud:
     if len(first) < len(points):
         kept = torch.from_numpy(first[order]).to(points.device)
         norms, held = norms[kept], None if held is None else held[kept]
-    return Cloud(points, mean, scale, first[order], copies[order].astype(np.float64), place, held, block, norms)
+    times = torch.from_numpy(copies[order].astype(np.float64)).to(points.device)
+    return Cloud(points, mean, scale, first[order], times, place, held, memory, norms)
+
+
+def _block(points: Points, memory: int) -> int:
+    return max(1, memory // (32 * points.dim))  # three float64 copies and one in float32
 
 
 def _extent(points: Points, block: int) -> tuple[Float64[Tensor, " D"], float]:

@@ -8,20 +8,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float32, Float64, Int64
-from torch import Tensor
+from jaxtyping import Float64, Int64
 
-from dml_bench.search.cloud import ROWS, Cloud, gather
-from dml_bench.search.nearest import TILE, Engine, Two, nearest, nobody
+from dml_bench.search.cloud import Cloud, gather
+from dml_bench.search.lloyd import lloyd
+from dml_bench.search.nearest import Engine, Two, nobody, search
 from dml_bench.search.points import Points
 
-ITERATIONS = 100
-"""Upper limit; most clusterings stop changing after 10 to 40."""
 MEMORY = 2**30
 """Bytes for the points that are held, in float32, and for a block of them; more points are read again each time."""
 CANDIDATES = (16, 2048)
 """The least and the most candidates for a center that are drawn together."""
-
 TINY = float(np.finfo(np.float32).tiny)
 """What rounding leaves of a squared distance is made no smaller, so that any row but a center can still be drawn."""
 
@@ -65,7 +62,7 @@ def restarts(
             yield cloud.place.copy()
         else:
             start, state = plus_plus(cloud, clusters, np.random.default_rng(seed), engine)
-            yield _lloyd(cloud, start, state, engine)[cloud.place]
+            yield lloyd(cloud, start, state, engine)[cloud.place]
 
 
 def plus_plus(
@@ -85,13 +82,14 @@ def plus_plus(
     Returns:
         Which rows the centers are, and the two nearest centers of each row.
     """
-    chosen = _draw(cloud.copies, 1, generator)
+    copies = cloud.copies.cpu().numpy()
+    chosen = _draw(copies, 1, generator)
     state = _offer(cloud, nobody(len(cloud), cloud.mean.device), chosen, 0, engine)
     while len(chosen) < clusters:
         squared = (state.first + cloud.norms).double().cpu().numpy().clip(min=TINY)
         squared[chosen] = 0
         size = int(np.clip(len(chosen), *CANDIDATES))
-        candidates = _draw(cloud.copies * squared, size, generator)
+        candidates = _draw(copies * squared, size, generator)
         accepted = _accept(cloud, candidates, squared, generator)[: clusters - len(chosen)]
         state = _offer(cloud, state, accepted, len(chosen), engine)
         chosen = np.concatenate([chosen, accepted])
@@ -128,79 +126,5 @@ def _accept(
 
 def _offer(cloud: Cloud, state: Two, rows: Int64[np.ndarray, " a"], number: int, engine: Engine) -> Two:
     """Let rows become centers ``number``, ``number + 1``, ..."""
-    found = _search(cloud, cloud.take(rows), engine)
+    found = search(cloud, cloud.take(rows), engine)
     return state.merged(found._replace(index=found.index + number))
-
-
-def _search(
-    cloud: Cloud, centers: Float32[Tensor, "C D"], engine: Engine, which: Int64[np.ndarray, " n"] | None = None
-) -> Two:
-    """Search for all rows, or for some."""
-    search = nearest(centers, engine)
-    result = nobody(len(cloud) if which is None else len(which), cloud.mean.device)
-    for where, rows in cloud.blocks(max(ROWS, TILE**2 // len(centers)), which):
-        for whole, part in zip(result, search(rows), strict=True):
-            whole[where] = part
-    return result
-
-
-def _lloyd(cloud: Cloud, start: Int64[np.ndarray, " C"], state: Two, engine: Engine) -> Int64[np.ndarray, " M"]:
-    """Move centers to the means of their rows until nothing changes and return the nearest center of each row.
-
-    ``state.second`` is kept a lower bound of the distance to all centers but the row's own. Only a center that gained
-    or lost rows moves. All rows are compared with those; what is then nearer than the bound is nearest of all, since
-    centers at rest are beyond it. The rest, few, are compared with all centers.
-    """
-    centers = cloud.take(start)
-    sums = torch.zeros(centers.shape, dtype=torch.float64, device=centers.device)
-    counts = torch.zeros(len(centers), dtype=torch.float64, device=centers.device)
-    changed = np.arange(len(cloud))
-    before = None
-    for _ in range(ITERATIONS):
-        _count(cloud, changed, state.index, before, sums, counts)
-        touched = state.index[changed] if before is None else torch.cat([state.index[changed], before[changed]])
-        moved = touched.unique()
-        moved = moved[counts[moved] > 0]
-        if not len(moved):
-            break
-        centers[moved] = (sums[moved] / counts[moved, None]).float()
-        before, state = state.index, _reassign(cloud, state, centers, moved, engine)
-        changed = (before != state.index).nonzero()[:, 0].cpu().numpy()
-    return state.index.cpu().numpy()
-
-
-def _count(
-    cloud: Cloud,
-    changed: Int64[np.ndarray, " n"],
-    after: Int64[Tensor, " M"],
-    before: Int64[Tensor, " M"] | None,
-    sums: Float64[Tensor, "C D"],
-    counts: Float64[Tensor, " C"],
-) -> None:
-    """Move the rows that changed from the cluster they were in, if any, to the one they are in now."""
-    for where, rows in cloud.blocks(which=changed):
-        some = torch.from_numpy(changed[where]).to(after.device)
-        copies = torch.from_numpy(cloud.copies[changed[where]]).to(counts.device)
-        weighted = rows.double() * copies[:, None]
-        for sign, owner in ((1, after), (-1, before)):
-            if owner is not None:
-                sums.index_add_(0, owner[some], weighted, alpha=sign)
-                counts.index_add_(0, owner[some], copies, alpha=sign)
-
-
-def _reassign(
-    cloud: Cloud, state: Two, centers: Float32[Tensor, "C D"], moved: Int64[Tensor, " m"], engine: Engine
-) -> Two:
-    """Return the nearest center of each row after some moved, and the bound of the distance to the others."""
-    gone = torch.zeros(len(centers), dtype=torch.bool, device=centers.device)
-    gone[moved] = True
-    found = _search(cloud, centers[moved], engine)
-    found = found._replace(index=moved[found.index])
-    state = state._replace(first=state.first.masked_fill(gone[state.index], torch.inf))
-    state = found if len(moved) == len(centers) else state.merged(found)
-    open_rows = (state.first > state.second).nonzero()[:, 0]
-    if len(open_rows):
-        exact = _search(cloud, centers, engine, open_rows.cpu().numpy())
-        for whole, part in zip(state, exact, strict=True):
-            whole[open_rows] = part
-    return state

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from dml_bench.search.cloud import ROWS, Cloud
 from dml_bench.search.threads import faiss_threads
 
 Engine = Literal["auto", "faiss", "torch"]
@@ -107,3 +109,15 @@ def _by_faiss(centers: Float[Tensor, "C D"]) -> Search:
         return Two(first, torch.from_numpy(which[:, 0].copy()).to(rows.device), second)
 
     return search
+
+
+def search(
+    cloud: Cloud, centers: Float32[Tensor, "C D"], engine: Engine, which: Int64[np.ndarray, " n"] | None = None
+) -> Two:
+    """Return the two nearest of ``centers`` for all rows, or for some."""
+    find = nearest(centers, engine)
+    result = nobody(len(cloud) if which is None else len(which), cloud.mean.device)
+    for where, rows in cloud.blocks(max(ROWS, TILE**2 // len(centers)), which):
+        for whole, part in zip(result, find(rows), strict=True):
+            whole[where] = part
+    return result
