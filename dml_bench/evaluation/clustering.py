@@ -3,8 +3,8 @@
 As many clusters as classes, Euclidean k-means on the L2-normalised embeddings. A metric is the mean over seeded
 restarts; ``restart_std`` beside it is their sample standard deviation (n - 1; NaN for one restart).
 
-Notation: N items; n_ij of them in class i and cluster j; a_i in class i, b_j in cluster j. H is the entropy of the class
-or cluster of an item drawn at random, I the mutual information of both, natural logarithms throughout.
+Notation: N items; n_ij of them in class i and cluster j; a_i in class i, b_j in cluster j. H is the entropy of the
+class or cluster of an item drawn at random, I the mutual information of both, natural logarithms throughout.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def normalized_mutual_information(labels: Labels, clusters: Labels, average_meth
     if table.same:
         return 1.0
     information = mutual_information(table)
-    return information and information / _AVERAGES[average_method](entropy(table.classes), entropy(table.clusters))
+    mean = float(_AVERAGES[average_method](entropy(table.classes), entropy(table.clusters)))
+    return information and information / mean
 
 
 def adjusted_mutual_information(labels: Labels, clusters: Labels, average_method: Average = "arithmetic") -> float:
@@ -131,7 +132,7 @@ def adjusted_mutual_information(labels: Labels, clusters: Labels, average_method
     if any(len(sizes) in (1, table.total) for sizes in (table.classes, table.clusters)):
         return 0.0
     expected = expected_mutual_information(table.classes, table.clusters)
-    mean = _AVERAGES[average_method](entropy(table.classes), entropy(table.clusters))
+    mean = float(_AVERAGES[average_method](entropy(table.classes), entropy(table.clusters)))
     return (mutual_information(table) - expected) / (mean - expected)
 
 

@@ -99,7 +99,7 @@ def plus_plus(
 def _draw(weights: Float64[np.ndarray, " M"], size: int, generator: np.random.Generator) -> Int64[np.ndarray, " size"]:
     """Draw rows with replacement, with probability proportional to ``weights``."""
     ends = weights.cumsum()
-    return np.minimum(
+    drawn: Int64[np.ndarray, " size"] = np.minimum(
         np.searchsorted(ends, generator.random(size) * ends[-1], side="right"), np.flatnonzero(weights)[-1]
     )
 

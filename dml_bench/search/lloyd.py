@@ -46,26 +46,25 @@ def _by_gram(
     rows, copies = torch.arange(len(cloud)), cloud.copies.float()
     products = torch.zeros(len(centers), len(cloud))
     distances = centers.square().sum(dim=1, keepdim=True) - 2 * centers @ cloud.take(slice(None)).T
-    counts = torch.zeros(len(centers), 1)
     changed, owners = rows, index[None]
     for _ in range(ITERATIONS):
-        for where in rows[: len(changed)].split(ROWS):
-            part = gram[changed[where]] * copies[changed[where], None]
+        for where in torch.split(rows[: len(changed)], ROWS):
+            part = gram[changed[where]].mul_(copies[changed[where], None])
             for sign, owner in zip((1, -1), owners[:, where], strict=False):
                 products.index_add_(0, owner, part, alpha=sign)
-                counts.index_add_(0, owner, copies[changed[where], None], alpha=sign)
-        moved = owners.flatten().unique()
-        moved = moved[counts[moved, 0] > 0]
+        counts = torch.bincount(index, cloud.copies, minlength=len(centers))
+        moved = torch.unique(owners)
+        moved = moved[counts[moved] > 0]
         if not len(moved):
             break
-        squared = torch.zeros_like(counts, dtype=torch.float64)
-        squared.index_add_(0, index, (products[index, rows].double() * copies)[:, None])
-        norms = (squared[moved] / counts[moved].square()).float()
-        distances[moved] = torch.addcmul(norms, products[moved], 1 / counts[moved], value=-2)
-        before, index = index, distances.argmin(dim=0)
+        squared = torch.bincount(index, products[index, rows] * cloud.copies, minlength=len(centers))
+        norms, shares = squared[moved] / counts[moved].square(), 1 / counts[moved]
+        distances[moved] = torch.addcmul(norms[:, None].float(), products[moved], shares[:, None].float(), value=-2)
+        before, index = index, distances.min(dim=0).indices
         changed = (before != index).nonzero()[:, 0]
         owners = torch.stack([index[changed], before[changed]])
-    return index.numpy()
+    found: Int64[np.ndarray, " M"] = index.numpy()
+    return found
 
 
 def _by_centers(
@@ -81,7 +80,7 @@ def _by_centers(
     changed, owners = torch.arange(len(cloud), device=centers.device), state.index[None]
     for _ in range(ITERATIONS):
         _add(cloud, changed, owners, sums)
-        moved = owners.flatten().unique()
+        moved = torch.unique(owners)
         moved = moved[sums[moved, -1] > 0]
         if not len(moved):
             break
@@ -89,7 +88,8 @@ def _by_centers(
         before, state = state.index, _reassign(cloud, state, centers, moved, engine)
         changed = (before != state.index).nonzero()[:, 0]
         owners = torch.stack([state.index[changed], before[changed]])
-    return state.index.cpu().numpy()
+    found: Int64[np.ndarray, " M"] = state.index.cpu().numpy()
+    return found
 
 
 def _add(

@@ -65,7 +65,7 @@ def _by_torch(centers: Float[Tensor, "C D"]) -> Search:
     padded = torch.nn.functional.pad(centers, (0, 0, 0, -len(centers) % GROUP))
     norms = padded.square().sum(dim=1)
     norms[len(centers) :] = torch.inf
-    tiles = list(zip((-2 * padded).split(TILE), norms.split(TILE), strict=True))
+    tiles = list(zip(torch.split(-2 * padded, TILE), torch.split(norms, TILE), strict=True))
 
     def search(rows: Float[Tensor, "n D"]) -> Two:
         result = nobody(len(rows), rows.device)
@@ -86,7 +86,7 @@ def _two_smallest(distances: Float[Tensor, "n C"], group: int) -> Two:
     if group == 1:
         first, index = distances.min(dim=1)
         return Two(first, index, distances.scatter_(1, index[:, None], torch.inf).amin(dim=1))
-    stacked = distances.unflatten(1, (group, -1))
+    stacked = distances.view(len(distances), group, -1)
     among = _two_smallest(stacked.amin(dim=1), 1)
     members = stacked.gather(2, among.index[:, None, None].expand(-1, group, 1))[:, :, 0]
     inside = _two_smallest(members, 1)
