@@ -102,6 +102,7 @@ def _draw(weights: Float64[np.ndarray, " M"], size: int, generator: np.random.Ge
     drawn: Int64[np.ndarray, " size"] = np.minimum(
         np.searchsorted(ends, generator.random(size) * ends[-1], side="right"), np.flatnonzero(weights)[-1]
     )
+    return drawn
 
 
 def _accept(

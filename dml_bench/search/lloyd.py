@@ -67,9 +67,7 @@ def _by_gram(
     return found
 
 
-def _by_centers(
-    cloud: Cloud, centers: Float32[Tensor, "C D"], state: Two, engine: Engine
-) -> Int64[np.ndarray, " M"]:
+def _by_centers(cloud: Cloud, centers: Float32[Tensor, "C D"], state: Two, engine: Engine) -> Int64[np.ndarray, " M"]:
     """Compare rows with the centers that moved.
 
     ``state.second`` is kept a lower bound of the distance to all centers but the row's own. Only a center that gained
