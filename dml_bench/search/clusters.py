@@ -128,4 +128,4 @@ def _accept(
 def _offer(cloud: Cloud, state: Two, rows: Int64[np.ndarray, " a"], number: int, engine: Engine) -> Two:
     """Let rows become centers ``number``, ``number + 1``, ..."""
     found = search(cloud, cloud.take(rows), engine)
-    return state.merged(found._replace(index=found.index + number))
+    return state.merged(found._replace(center=found.center + number))

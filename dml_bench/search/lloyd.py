@@ -27,7 +27,7 @@ def lloyd(cloud: Cloud, start: Int64[np.ndarray, " C"], state: Two, engine: Engi
     """
     centers = cloud.take(start)
     if engine == "auto" and _few(cloud, len(start)) and (gram := cloud.gram) is not None:
-        return _by_gram(cloud, centers, state.index, gram)
+        return _by_gram(cloud, centers, state.center, gram)
     return _by_centers(cloud, centers, state, engine)
 
 
@@ -75,7 +75,7 @@ def _by_centers(cloud: Cloud, centers: Float32[Tensor, "C D"], state: Two, engin
     centers at rest are beyond it. The rest, few, are compared with all centers.
     """
     sums = torch.zeros(len(centers), cloud.points.dim + 1, dtype=torch.float64, device=centers.device)
-    changed, owners = torch.arange(len(cloud), device=centers.device), state.index[None]
+    changed, owners = torch.arange(len(cloud), device=centers.device), state.center[None]
     for _ in range(ITERATIONS):
         _add(cloud, changed, owners, sums)
         moved = torch.unique(owners)
@@ -83,10 +83,10 @@ def _by_centers(cloud: Cloud, centers: Float32[Tensor, "C D"], state: Two, engin
         if not len(moved):
             break
         centers[moved] = (sums[moved, :-1] / sums[moved, -1:]).float()
-        before, state = state.index, _reassign(cloud, state, centers, moved, engine)
-        changed = (before != state.index).nonzero()[:, 0]
-        owners = torch.stack([state.index[changed], before[changed]])
-    found: Int64[np.ndarray, " M"] = state.index.cpu().numpy()
+        before, state = state.center, _reassign(cloud, state, centers, moved, engine)
+        changed = (before != state.center).nonzero()[:, 0]
+        owners = torch.stack([state.center[changed], before[changed]])
+    found: Int64[np.ndarray, " M"] = state.center.cpu().numpy()
     return found
 
 
@@ -108,8 +108,8 @@ def _reassign(
     gone = torch.zeros(len(centers), dtype=torch.bool, device=centers.device)
     gone[moved] = True
     found = search(cloud, centers[moved], engine)
-    found = found._replace(index=moved[found.index])
-    state = state._replace(first=state.first.masked_fill(gone[state.index], torch.inf))
+    found = found._replace(center=moved[found.center])
+    state = state._replace(first=state.first.masked_fill(gone[state.center], torch.inf))
     state = found if len(moved) == len(centers) else state.merged(found)
     open_rows = (state.first > state.second).nonzero()[:, 0]
     if len(open_rows):

@@ -30,7 +30,7 @@ class Two(NamedTuple):
     """
 
     first: Float[Tensor, " n"]
-    index: Int64[Tensor, " n"]
+    center: Int64[Tensor, " n"]
     second: Float[Tensor, " n"]
 
     def merged(self, other: Two) -> Two:
@@ -38,7 +38,7 @@ class Two(NamedTuple):
         closer = other.first < self.first
         return Two(
             torch.where(closer, other.first, self.first),
-            torch.where(closer, other.index, self.index),
+            torch.where(closer, other.center, self.center),
             torch.minimum(torch.maximum(self.first, other.first), torch.minimum(self.second, other.second)),
         )
 
@@ -71,7 +71,7 @@ def _by_torch(centers: Float[Tensor, "C D"]) -> Search:
         result = nobody(len(rows), rows.device)
         for number, (tile, norm) in enumerate(tiles):
             found = _two_smallest(torch.addmm(norm, rows, tile.T), group)
-            result = result.merged(found._replace(index=found.index + number * TILE))
+            result = result.merged(found._replace(center=found.center + number * TILE))
         return result
 
     return search
@@ -88,9 +88,9 @@ def _two_smallest(distances: Float[Tensor, "n C"], group: int) -> Two:
         return Two(first, index, distances.scatter_(1, index[:, None], torch.inf).amin(dim=1))
     stacked = distances.view(len(distances), group, -1)
     among = _two_smallest(stacked.amin(dim=1), 1)
-    members = stacked.gather(2, among.index[:, None, None].expand(-1, group, 1))[:, :, 0]
+    members = stacked.gather(2, among.center[:, None, None].expand(-1, group, 1))[:, :, 0]
     inside = _two_smallest(members, 1)
-    index = inside.index * stacked.shape[2] + among.index
+    index = inside.center * stacked.shape[2] + among.center
     return Two(inside.first, index, torch.minimum(inside.second, among.second))
 
 

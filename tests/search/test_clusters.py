@@ -1,5 +1,5 @@
 from collections import Counter
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -131,7 +131,7 @@ def test_the_two_nearest_equal_a_full_sort(engine, rows, centers, seed):
     distances = (x[:, None].double() - c.double()).square().sum(dim=2) - x.double().square().sum(dim=1, keepdim=True)
     ordered = distances.sort(dim=1).values
     assert torch.allclose(found.first.double(), ordered[:, 0], atol=1e-5)
-    assert torch.allclose(distances.gather(1, found.index[:, None])[:, 0], ordered[:, 0], atol=1e-5)
+    assert torch.allclose(distances.gather(1, found.center[:, None])[:, 0], ordered[:, 0], atol=1e-5)
     second = ordered[:, 1] if centers > 1 else torch.full((rows,), torch.inf, dtype=torch.float64)
     assert torch.allclose(found.second.double(), second, atol=1e-5)
 
@@ -142,7 +142,7 @@ def test_centers_start_with_the_probabilities_of_k_means_plus_plus():
     seen = Counter(tuple(plus_plus(cloud, 3, generator)[0].tolist()) for _ in range(3000))
     for order in permutations(range(4), 3):
         squared, chance = np.full(4, np.inf), 1 / 4
-        for before, now in zip(order, order[1:], strict=False):
+        for before, now in pairwise(order):
             squared = np.minimum(squared, (values - values[before]) ** 2)
             chance *= squared[now] / squared.sum()
         assert abs(seen[order] / 3000 - chance) < 4 * np.sqrt(chance / 3000) + 1e-3
