@@ -1,80 +1,131 @@
-"""K-means with FAISS: exact assignments, all points, seeded."""
+"""Exact k-means on all points from a k-means++ start, seeded; time goes to the centers that move alone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float64, Int64
 
-from dml_bench.search.threads import faiss_threads
+from dml_bench.search.cloud import Cloud, gather
+from dml_bench.search.lloyd import lloyd
+from dml_bench.search.nearest import Engine, Two, nobody, search
+from dml_bench.search.points import Points
 
-ITERATIONS = 100
-"""Upper limit; most clusterings stop changing after 15 to 40."""
+MEMORY = 2**30
+"""Bytes for the points that are held, in float32, and for a block of them; more points are read again each time."""
+CANDIDATES = (16, 2048)
+"""The least and the most candidates for a center that are drawn together."""
+TINY = float(np.finfo(np.float32).tiny)
+"""What rounding leaves of a squared distance is made no smaller, so that any row but a center can still be drawn."""
 
 
-def kmeans(embeddings: Float[np.ndarray, "N D"], clusters: int, seed: int) -> Int64[np.ndarray, " N"]:
-    """Return the cluster of each row under Euclidean k-means from a k-means++ start.
+def kmeans(
+    points: Points | npt.NDArray[Any], clusters: int, seed: int, *, engine: Engine = "auto", memory: int = MEMORY
+) -> Int64[np.ndarray, " N"]:
+    """Return the cluster of each point under Euclidean k-means from a k-means++ start.
 
-    The result depends on the rows and ``seed`` alone. Where there are no more than ``clusters`` distinct rows,
-    each is a cluster of its own.
+    The result depends on the points and ``seed`` alone, but for rounding where ``engine``, ``memory`` or the device
+    differ. Equal points share a cluster. Where there are no more than ``clusters`` distinct points, each is a cluster
+    of its own. A cluster that loses all its points keeps its center, and may win some again.
 
     Args:
-        embeddings: finite rows.
-        clusters: how many clusters, at least 1; may exceed N.
+        points: finite rows; an array ``(N, D)`` is taken as it is, not brought to length 1.
+        clusters: how many, at least 1; may exceed N.
         seed: 0 or more.
+        engine: who finds the nearest centers.
+        memory: bytes, beside a few numbers per point and the centers.
 
-    Source: Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007, section 2.2.
+    Source: Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007, section 2.2; Lloyd,
+        "Least squares quantization in PCM", IEEE Transactions on Information Theory 28, 1982.
     """
+    return next(restarts(points, clusters, [seed], engine=engine, memory=memory))
+
+
+def restarts(
+    points: Points | npt.NDArray[Any],
+    clusters: int,
+    seeds: Sequence[int],
+    *,
+    engine: Engine = "auto",
+    memory: int = MEMORY,
+) -> Iterator[Int64[np.ndarray, " N"]]:
+    """Yield what ``kmeans`` returns for each seed; the points are prepared once for all."""
     if clusters < 1:
         raise ValueError(f"clusters must be at least 1, not {clusters}")
-    points = _spread(embeddings)
-    generator = np.random.default_rng(seed)
-    centers, nearest, done = _plus_plus(points, clusters, generator)
-    return nearest if done else _lloyd(points, centers, int(generator.integers(2**31)))
+    cloud = gather(points if isinstance(points, Points) else Points(points, unit=False), memory)
+    for seed in seeds:
+        if len(cloud) <= clusters:
+            yield cloud.place.copy()
+        else:
+            start, state = plus_plus(cloud, clusters, np.random.default_rng(seed), engine)
+            yield lloyd(cloud, start, state, engine)[cloud.place]
 
 
-def _spread(embeddings: Float[np.ndarray, "N D"]) -> Float32[np.ndarray, "N D"]:
-    """Move the mean to 0 and scale to [-1, 1], so that float32 can tell nearly collapsed embeddings apart."""
-    centered = embeddings.astype(np.float64) - embeddings.mean(axis=0, dtype=np.float64)
-    return np.ascontiguousarray(centered / (np.abs(centered).max() or 1.0), dtype=np.float32)
+def plus_plus(
+    cloud: Cloud, clusters: int, generator: np.random.Generator, engine: Engine = "auto"
+) -> tuple[Int64[np.ndarray, " C"], Two]:
+    """Draw centers among the rows, each with probability proportional to the squared distance to those before.
 
+    Many candidates are drawn at once by the distances to the centers so far. Taken in turn, one is accepted with
+    probability (distance now) / (distance when drawn), which leaves the distribution as it is (rejection sampling).
 
-def _plus_plus(
-    points: Float32[np.ndarray, "N D"], clusters: int, generator: np.random.Generator
-) -> tuple[Float32[np.ndarray, "C D"], Int64[np.ndarray, " N"], bool]:
-    """Draw centers among the points, each with probability proportional to the squared distance to those before.
+    Args:
+        cloud: more distinct rows than ``clusters``.
+        clusters: how many centers, C.
+        generator: of the draws.
+        engine: who finds the nearest centers.
 
     Returns:
-        The centers, the nearest center of each point, and whether every point lies on its center.
+        Which rows the centers are, and the two nearest centers of each row.
     """
-    rows = torch.from_numpy(points)
-    chosen = [int(generator.integers(len(points)))]
-    squared = np.full(len(points), np.inf)
-    nearest = np.zeros(len(points), dtype=np.int64)
-    while True:
-        # Differences rather than a matrix product: the distance between equal points is exactly 0.
-        gap = torch.cdist(rows, rows[chosen[-1:]], compute_mode="donot_use_mm_for_euclid_dist")
-        candidate = gap[:, 0].double().square().numpy()
-        nearest[candidate < squared] = len(chosen) - 1
-        squared = np.minimum(squared, candidate)
-        done = not squared.any()
-        if done or len(chosen) == clusters:
-            return points[chosen], nearest, done
-        chosen.append(int(generator.choice(len(points), p=squared / squared.sum())))
+    copies = cloud.copies.cpu().numpy()
+    chosen = _draw(copies, 1, generator)
+    state = _offer(cloud, nobody(len(cloud), cloud.mean.device), chosen, 0, engine)
+    while len(chosen) < clusters:
+        squared = (state.first + cloud.norms).double().cpu().numpy().clip(min=TINY)
+        squared[chosen] = 0
+        size = int(np.clip(len(chosen), *CANDIDATES))
+        candidates = _draw(copies * squared, size, generator)
+        accepted = _accept(cloud, candidates, squared, generator)[: clusters - len(chosen)]
+        state = _offer(cloud, state, accepted, len(chosen), engine)
+        chosen = np.concatenate([chosen, accepted])
+    return chosen, state
 
 
-def _lloyd(
-    points: Float32[np.ndarray, "N D"], centers: Float32[np.ndarray, "C D"], seed: int
-) -> Int64[np.ndarray, " N"]:
-    """Move ``centers`` until nothing changes and return the nearest center of each point."""
-    import faiss
-
-    total, dim = points.shape
-    search = faiss.Kmeans(
-        dim, len(centers), niter=ITERATIONS, seed=seed, min_points_per_centroid=1, max_points_per_centroid=total
+def _draw(weights: Float64[np.ndarray, " M"], size: int, generator: np.random.Generator) -> Int64[np.ndarray, " size"]:
+    """Draw rows with replacement, with probability proportional to ``weights``."""
+    ends = weights.cumsum()
+    drawn: Int64[np.ndarray, " size"] = np.minimum(
+        np.searchsorted(ends, generator.random(size) * ends[-1], side="right"), np.flatnonzero(weights)[-1]
     )
-    with faiss_threads():
-        search.train(points, init_centroids=centers)
-        _, assignment = search.assign(points)
-    result: Int64[np.ndarray, " N"] = assignment
-    return result
+    return drawn
+
+
+def _accept(
+    cloud: Cloud,
+    candidates: Int64[np.ndarray, " n"],
+    squared: Float64[np.ndarray, " M"],
+    generator: np.random.Generator,
+) -> Int64[np.ndarray, " a"]:
+    """Return the candidates that become centers, in turn; the first one always does."""
+    rows = cloud.take(candidates)
+    between = torch.cdist(rows, rows).double().square_().cpu().numpy().clip(min=TINY)
+    between[candidates[:, None] == candidates] = 0
+    now = squared[candidates]
+    bars = now * generator.random(len(candidates))
+    accepted = []
+    for turn, candidate in enumerate(candidates):
+        if bars[turn] < now[turn]:
+            accepted.append(candidate)
+            np.minimum(now, between[turn], out=now)
+    return np.array(accepted, dtype=np.int64)
+
+
+def _offer(cloud: Cloud, state: Two, rows: Int64[np.ndarray, " a"], number: int, engine: Engine) -> Two:
+    """Let rows become centers ``number``, ``number + 1``, ..."""
+    found = search(cloud, cloud.take(rows), engine)
+    return state.merged(found._replace(center=found.center + number))

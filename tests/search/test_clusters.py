@@ -1,3 +1,6 @@
+from collections import Counter
+from itertools import pairwise, permutations
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from dml_bench.search.clusters import kmeans
+from dml_bench.search.cloud import gather
+from dml_bench.search.clusters import kmeans, plus_plus, restarts
+from dml_bench.search.nearest import nearest
+from dml_bench.search.points import Points
 
 
 def blobs(clusters, each, dim, spread=0.01, seed=0):
@@ -94,3 +100,61 @@ def test_nothing_is_printed(capfd):
 def test_no_cluster_is_refused():
     with pytest.raises(ValueError, match="clusters must be at least 1"):
         kmeans(np.eye(3), 0, 0)
+
+
+def test_engines_agree_and_memory_maps_are_read_by_block(tmp_path):
+    rows, _ = blobs(30, 20, 160, spread=8.0)
+    np.save(tmp_path / "rows.npy", rows)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    expected = kmeans(rows, 30, 1, engine="torch")
+    assert same_partition(expected, kmeans(rows, 30, 1))
+    assert same_partition(expected, kmeans(rows, 30, 1, engine="faiss"))
+    assert same_partition(expected, kmeans(mapped, 30, 1, engine="torch", memory=2**16))
+
+
+def test_restarts_are_single_runs_and_points_may_be_brought_to_length_1():
+    rows = np.random.default_rng(9).normal(size=(400, 12))
+    points = Points(rows, rows=np.arange(0, 400, 2))
+    unit = (rows / np.linalg.norm(rows, axis=1, keepdims=True))[::2]
+    for seed, found in zip((4, 5), restarts(points, 15, [4, 5]), strict=True):
+        assert (found == kmeans(points, 15, seed)).all()
+        assert same_partition(found, kmeans(unit, 15, seed))
+
+
+@pytest.mark.parametrize("engine", ["torch", "faiss"])
+@settings(max_examples=40, deadline=None)
+@given(rows=st.integers(1, 40), centers=st.integers(1, 700), seed=st.integers(0, 99))
+def test_the_two_nearest_equal_a_full_sort(engine, rows, centers, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x, c = torch.randn(rows, 5, generator=generator), torch.randn(centers, 5, generator=generator)
+    found = nearest(c, engine)(x)
+    distances = (x[:, None].double() - c.double()).square().sum(dim=2) - x.double().square().sum(dim=1, keepdim=True)
+    ordered = distances.sort(dim=1).values
+    assert torch.allclose(found.first.double(), ordered[:, 0], atol=1e-5)
+    assert torch.allclose(distances.gather(1, found.center[:, None])[:, 0], ordered[:, 0], atol=1e-5)
+    second = ordered[:, 1] if centers > 1 else torch.full((rows,), torch.inf, dtype=torch.float64)
+    assert torch.allclose(found.second.double(), second, atol=1e-5)
+
+
+def test_centers_start_with_the_probabilities_of_k_means_plus_plus():
+    values = np.array([0.0, 1.0, 3.0, 7.0])
+    cloud, generator = gather(Points(values[:, None], unit=False), 2**20), np.random.default_rng(0)
+    seen = Counter(tuple(plus_plus(cloud, 3, generator)[0].tolist()) for _ in range(3000))
+    for order in permutations(range(4), 3):
+        squared, chance = np.full(4, np.inf), 1 / 4
+        for before, now in pairwise(order):
+            squared = np.minimum(squared, (values - values[before]) ** 2)
+            chance *= squared[now] / squared.sum()
+        assert abs(seen[order] / 3000 - chance) < 4 * np.sqrt(chance / 3000) + 1e-3
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 999), st.integers(2, 12), st.sampled_from([2, 150]), st.sampled_from(["auto", "torch"]))
+def test_lloyd_ends_at_a_fixed_point_with_duplicates_counted(seed, clusters, dim, engine):
+    generator = np.random.default_rng(seed)
+    rows = generator.normal(size=(60, dim))[generator.integers(60, size=150)]
+    found = kmeans(rows, clusters, seed, engine=engine)
+    used = np.unique(found)
+    means = np.stack([rows[found == c].mean(axis=0) for c in used])
+    distances = np.square(rows[:, None] - means).sum(axis=2)
+    assert (distances[np.arange(150), np.searchsorted(used, found)] <= distances.min(axis=1) + 1e-4 * dim).all()
