@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from dml_bench.data.array_files import read_npy, read_npz, read_pt
 from dml_bench.data.table_files import read_label_column
@@ -78,7 +80,7 @@ def _plain_labels(path: Path, value: Any) -> npt.NDArray[Any]:
 def _of_one_type(path: Path, values: list[Any]) -> list[Any]:
     """Check that a list holds only texts or only numbers, which numpy would otherwise mix without a word."""
     for row, value in enumerate(values):
-        if value is None or value != value:
+        if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
             raise DataError(f"{path}: row {row} has no label")
         kinds = str if isinstance(values[0], str) else (int, float, np.number)
         if not isinstance(value, kinds) or isinstance(value, bool):
@@ -86,7 +88,7 @@ def _of_one_type(path: Path, values: list[Any]) -> list[Any]:
     return values
 
 
-def _numbers_written_out(texts: npt.NDArray[np.str_]) -> npt.NDArray[Any]:
+def _numbers_written_out(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return texts such as ``3.0`` or ``1e2`` as floats if all are numbers; those such as ``007`` stay as they are."""
     words = texts.ravel().tolist()
     if all(map(_INTEGER.fullmatch, words)) or not all(map(_NUMBER.fullmatch, words)):
@@ -95,8 +97,8 @@ def _numbers_written_out(texts: npt.NDArray[np.str_]) -> npt.NDArray[Any]:
 
 
 def order_of(name: str) -> tuple[int, int, str]:
-    """Sort whole numbers by value, then texts; a longer run of digits is a text to Python too."""
-    return (0, int(name), name) if _INTEGER.fullmatch(name) and len(name) < 20 else (1, 0, name)
+    """Sort whole numbers of 64 bits by value, then texts, and with them longer runs of digits."""
+    return (0, int(name), name) if _INTEGER.fullmatch(name) and len(name) <= 20 else (1, 0, name)
 
 
 def check_file(path: Path, suffixes: tuple[str, ...]) -> None:

@@ -35,9 +35,11 @@ def read_delimited(path: Path, split: str | None) -> dict[str, Any]:
     numbers = array("d")
     for line, row in rows:
         try:
-            numbers.extend([float(row[column]) for column in columns])
+            numbers.extend(_numbers([row[column] for column in columns]))
         except ValueError:
-            raise DataError(f"{path}:{line}: {_not_a_number(row, header, columns)}") from None
+            wrong = next(column for column in columns if not _is_number(row[column]))
+            what = f"column {header[wrong]!r} says {row[wrong][:40]!r}, which is not a number; {_allowed(split)}"
+            raise DataError(f"{path}:{line}: {what}") from None
         for name, column in kept.items():
             texts[name].append(row[column] if name == "path" else row[column].strip())
     return _named(path, np.frombuffer(numbers).reshape(-1, len(columns)), texts, split)
@@ -129,13 +131,17 @@ def _stacked(path: Path, rows: list[Any]) -> Any:
     return np.stack(rows) if rows else np.empty((0, 0))
 
 
-def _not_a_number(row: Sequence[str], header: Sequence[str], columns: Sequence[int]) -> str:
-    for column in columns:
-        try:
-            float(row[column])
-        except ValueError:
-            return f"column {header[column]!r} says {row[column][:40]!r}, which is not a number; {_allowed('split')}"
-    raise AssertionError("called for a row whose cells are all numbers")
+def _numbers(cells: list[str]) -> list[float]:
+    if "_" in "".join(cells):  # Python's 1_0 is 10, and nobody else's
+        raise ValueError
+    return [float(cell) for cell in cells]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return bool(_numbers([cell]))
+    except ValueError:
+        return False
 
 
 def _allowed(split: str) -> str:
