@@ -24,10 +24,10 @@ def per_class(
 def center_accuracy() -> Metric:
     """Share of queries whose nearest class center is that of their own class.
 
-    A class's center is the mean of its vectors in the gallery, which are L2-normalised unless the distance is Euclidean;
-    the mean itself is not normalised. Nearest is by Euclidean distance. A query that is in the gallery is left out of its
-    own class's mean; queries whose class has no other item there are left out. At equal distance another class comes
-    before the query's own.
+    A class's center is the mean of its vectors in the gallery, which are L2-normalised unless the distance is
+    Euclidean; the mean itself is not normalised. Nearest is by Euclidean distance. A query that is in the gallery is
+    left out of its own class's mean; queries whose class has no other item there are left out. At equal distance
+    another class comes before the query's own.
 
     Source: Mensink, Verbeek, Perronnin and Csurka, "Distance-based image classification", TPAMI 2013: the
     nearest class mean, with the Euclidean distance.

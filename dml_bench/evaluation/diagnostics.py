@@ -80,15 +80,15 @@ def uniformity() -> Metric:
 def spectral_decay() -> Metric:
     """KL(uniform || singular values of the embeddings, divided by their sum), in nats; 0 if all D are equal.
 
-    The singular values are those of the N x D matrix of embeddings, whose mean is not taken off; all D count. The higher,
-    the fewer directions carry the embeddings; the paper finds those of unseen classes better where it is lower. If they
-    span fewer than D dimensions, as N < D must, it is infinite, which is an error.
+    The singular values are those of the N x D matrix of embeddings, whose mean is not taken off; all D count. The
+    higher, the fewer directions carry the embeddings; the paper finds those of unseen classes better where it is lower.
+    If they span fewer than D dimensions, as N < D must, it is infinite, which is an error.
 
     Source: Roth et al., "Revisiting training strategies and generalization performance in deep metric learning", ICML
     2020, section 5, rho(Phi).
 
-    Differs: the authors' code finds D - 1 singular values on the CPU, all D on a GPU; its ``rho_spectrum@1`` is this one
-    and ``rho_spectrum@2`` drops the largest.
+    Differs: the authors' code finds D - 1 singular values on the CPU, all D on a GPU; its ``rho_spectrum@1`` is this
+    one and ``rho_spectrum@2`` drops the largest.
     """
 
     def score(points: Points, labels: Labels) -> float:

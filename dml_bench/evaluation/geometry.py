@@ -140,7 +140,8 @@ def _distances(a: Float64[Tensor, "n D"], b: Float64[Tensor, "m D"]) -> Float64[
     a, b = a - middle, b - middle
     lengths = a.square().sum(dim=1)[:, None] + b.square().sum(dim=1)
     squared = torch.addmm(lengths, a, b.T, alpha=-2)
-    for near in (squared <= NEAR * lengths).nonzero().split(max(1, ENTRIES // a.shape[1])):
-        i, j = near.T
+    near = (squared <= NEAR * lengths).nonzero()
+    for part in _slices(0, len(near), max(1, ENTRIES // a.shape[1])):
+        i, j = near[part].T
         squared[i, j] = (a[i] - b[j]).square().sum(dim=1)
     return squared.sqrt()

@@ -1,4 +1,4 @@
-"""Similarities of pairs of items, same class or not: given one by one, or counted over all pairs of two sets of items."""
+"""Similarities of pairs of items, same class or not: given one by one, or counted over all pairs of two sets."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from dml_bench.search.points import Points
 
 BINS = 2**21
 """Bins of a histogram of similarities, where pairs are too many to be kept one by one."""
-EXACT = 2**23
-"""Pairs that are kept one by one, if memory allows: all those of 4,096 items, sorted in about two seconds."""
+EXACT = 2**21
+"""Pairs that are kept one by one, if memory allows: all those of 2,048 items."""
 BYTES = 48
 """Bytes per pair kept: the number, its class, and what sorting needs."""
 TILE = (512, 2048)
 """Entries of a table computed at once, which stay in the cache."""
+FULL = 2**30
+"""Pairs after which 32-bit counts are added up; a tile more still fits."""
 NEAREST = 4 * 2.0**-32
 """Squared distances up to this are not told apart, where the farthest item is 1 from the mean of all."""
 
@@ -135,11 +137,11 @@ def all_pairs(
 ) -> PairScores:
     """Compare every query with every item of the gallery but itself; two queries in the gallery are compared once.
 
-    Up to ``EXACT`` pairs that fit in ``memory`` are kept one by one, in float64; cosine similarities within rounding of
-    each other count as equal, so that duplicates do. More are counted in ``BINS`` bins, and those of one bin count as
-    equal. Bins of cosine similarity are 2 / ``BINS`` = 1e-6 wide, and filled from float32 products. Bins of the distance
-    grow with it: their width is 2**-17 = 8e-6 of it, and no distances are told apart below 2**-15 = 3e-5 of the greatest
-    from the mean of the gallery; they are filled from float64 products.
+    Up to ``EXACT`` pairs that fit in ``memory`` are kept one by one, in float64; cosine similarities within rounding
+    of each other count as equal, so that duplicates do. More are counted in ``BINS`` bins, and those of one bin count
+    as equal. Bins of cosine similarity are 2 / ``BINS`` = 1e-6 wide, and filled from float32 products. Bins of the
+    distance grow with it: their width is 2**-17 = 8e-6 of it, and none are told apart below 2**-15 = 3e-5 of the
+    greatest distance from the mean of the gallery; they are filled from float64 products.
 
     Args:
         queries: ``unit`` asks for cosine similarity, else it is minus the Euclidean distance.
@@ -169,7 +171,7 @@ def _sorted_counts(similarities: Float64[np.ndarray, " P"], same: Bool[np.ndarra
 
 
 def _rows(memory: int, dim: int) -> int:
-    """Return how many rows may be read at once: reading takes about four float64 copies, and a quarter of the memory."""
+    """Return how many rows may be read at once: that takes about four float64 copies, and a quarter of the memory."""
     return max(1, memory // (128 * dim))
 
 
@@ -239,15 +241,23 @@ def _counted(
 ) -> tuple[Int64[np.ndarray, " B"], Int64[np.ndarray, " B"], Int64[np.ndarray, " B"]]:
     """Return the bins that are not empty, and how many same and different pairs they have."""
     device = table.queries.device
-    counts = torch.zeros(2, BINS, dtype=torch.int64, device=device)
-    one = torch.ones(1, dtype=torch.int64, device=device)
+    total = torch.zeros(2 * BINS, dtype=torch.int64, device=device)
+    counts = torch.zeros(
+        2 * BINS, dtype=torch.int32, device=device
+    )  # half the memory traffic, emptied before it is full
+    one = torch.ones(1, dtype=torch.int32, device=device)
+    pending = 0
     for values, same in table.tiles(left, right, lambda a, b: a @ b.T):
-        places = bins(values)
-        for row, chosen in zip(counts, (places, places[same]), strict=True):
-            row.index_add_(0, chosen, one.expand(len(chosen)))
-    pairs, same_pairs = counts.cpu().numpy()
-    found = np.flatnonzero(pairs)
-    return found, same_pairs[found], pairs[found] - same_pairs[found]
+        places = bins(values).add_(same, alpha=BINS)
+        counts.index_add_(0, places, one.expand(len(places)))
+        pending += len(places)
+        if pending >= FULL:
+            total += counts
+            counts.zero_()
+            pending = 0
+    different, same_pairs = (total + counts).cpu().numpy().reshape(2, BINS)
+    found = np.flatnonzero(different + same_pairs)
+    return found, same_pairs[found], different[found]
 
 
 def _counted_cosines(table: _Table) -> PairScores:

@@ -1,7 +1,7 @@
 """Metrics of verification: are two items of the same class? They are, if their similarity is at least a threshold.
 
-The false accept rate (FAR) is the share of pairs of different classes that are accepted, the true accept rate (TAR) that
-of pairs of the same class. Pairs are those of a list, or every query with every item of the gallery but itself.
+The false accept rate (FAR) is the share of pairs of different classes that are accepted, the true accept rate (TAR)
+that of pairs of the same class. Pairs are those of a list, or every query with every item of the gallery but itself.
 """
 
 from __future__ import annotations
@@ -87,10 +87,10 @@ def area_under_curve(pairs: PairScores) -> float:
 def pair_accuracy() -> Metric:
     """Mean over folds of the share of pairs told right, with the threshold that is best on all other folds.
 
-    That is the protocol of Labeled Faces in the Wild with its ten folds of 300 same and 300 different pairs. Needs a list
-    of pairs that says which fold each belongs to: other folds than those of the protocol give another number. A pair is
-    accepted if its similarity is at least the threshold. Thresholds lie midway between neighbouring similarities; of
-    equally good ones the highest is taken.
+    That is the protocol of Labeled Faces in the Wild with its ten folds of 300 same and 300 different pairs. Needs a
+    list of pairs that says which fold each belongs to: other folds than those of the protocol give another number. A
+    pair is accepted if its similarity is at least the threshold. Thresholds lie midway between neighbouring
+    similarities; of equally good ones the highest is taken.
 
     Source: Huang, Ramesh, Berg and Learned-Miller, "Labeled faces in the wild", UMass technical report 07-49, 2007,
     image-restricted training, view 2.
@@ -102,7 +102,7 @@ def pair_accuracy() -> Metric:
 
 @METRICS.register("tar@far")
 def tar_at_far(*, far: Fraction) -> Metric:
-    """True accept rate at the lowest threshold whose false accept rate is no more than far; ``tar@1e-3`` has far = 0.001.
+    """True accept rate at the lowest threshold whose false accept rate is at most far; ``tar@1e-3`` has far = 0.001.
 
     A pair is accepted if its similarity is at least the threshold, so that pairs of equal similarity are accepted
     together; nothing is interpolated. At least 1 / far pairs of different classes are needed: fewer cannot tell such a

@@ -1,5 +1,7 @@
 """Verification against scikit-learn's curves and plain loops over thresholds."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -78,7 +80,7 @@ def test_eer_worked_out_by_hand(pairs, expected):
 
 def best_by_loop(pairs):
     values = sorted({value for value, _ in pairs})
-    cuts = [-np.inf, *((a + b) / 2 for a, b in zip(values, values[1:], strict=False)), np.inf]
+    cuts = [-np.inf, *((a + b) / 2 for a, b in pairwise(values)), np.inf]
     right = [sum((value >= cut) == same for value, same in pairs) for cut in cuts]
     return max(cut for cut, number in zip(cuts, right, strict=True) if number == max(right))
 
