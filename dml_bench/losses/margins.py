@@ -1,4 +1,7 @@
-"""The margin slot: make each sample's own class harder to reach, ``Target -> (N,)``."""
+"""The margin slot: make each sample's own class harder to reach, ``Target -> (N,)`` what its similarity changes by.
+
+A margin returns the change, not the outcome: a constant one then has no derivative, which saves passes over all classes.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +48,9 @@ class Target:
         """The cosine of the angle between each sample and its own class."""
         return self.similarity if self.lengths is None else self.similarity / self.lengths
 
-    def lengthen(self, cosine: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """Give a margined cosine the lengths back."""
-        return cosine if self.lengths is None else self.lengths * cosine
+    def change(self, cosine: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """Return what the similarity changes by when its cosine becomes ``cosine``."""
+        return cosine - self.similarity if self.lengths is None else self.lengths * cosine - self.similarity
 
 
 Margin = Callable[[Target], Tensor]
@@ -57,7 +60,7 @@ MARGINS: Slot[Margin] = Slot("margin")
 @MARGINS.part("none")
 def none(target: Target) -> Float[Tensor, " N"]:
     """Leave the target as it is."""
-    return target.similarity
+    return torch.zeros_like(target.similarity)
 
 
 @MARGINS.register("additive")
@@ -71,8 +74,8 @@ class Additive:
     margin: NonNegative = 0.35
 
     def __call__(self, target: Target) -> Float[Tensor, " N"]:
-        """Return ``similarity - margin``."""
-        return target.similarity - self.margin
+        """Return ``-margin``."""
+        return torch.full_like(target.similarity, -self.margin)
 
 
 @MARGINS.register("angular")
@@ -97,10 +100,10 @@ class Angular:
     straight_through: bool = False
 
     def __call__(self, target: Target) -> Float[Tensor, " N"]:
-        """Return the margined cosine of each target, times the lengths."""
+        """Return what the similarity of each target changes by."""
         cosine = target.cosine
         shifted = self._shift(cosine)
-        return target.lengthen(cosine + (shifted - cosine).detach() if self.straight_through else shifted)
+        return target.change(cosine + (shifted - cosine).detach() if self.straight_through else shifted)
 
     def _shift(self, cosine: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         sine = safe_sqrt((1 - cosine) * (1 + cosine))
@@ -133,12 +136,12 @@ class Multiplicative:
     annealing: Schedule = ANNEALED
 
     def __call__(self, target: Target) -> Float[Tensor, " N"]:
-        """Return the margined cosine of each target, times the lengths."""
+        """Return what the similarity of each target changes by."""
         cosine = target.cosine
         steps = torch.zeros((), dtype=torch.int64, device=cosine.device) if target.steps is None else target.steps
         mixed = self.annealing.at(steps).to(cosine.dtype)
         psi = chebyshev(cosine, int(self.margin)) if self.margin == int(self.margin) else self._psi(cosine)
-        return target.lengthen((psi + mixed * cosine) / (1 + mixed))
+        return target.change((psi + mixed * cosine) / (1 + mixed))
 
     def _psi(self, cosine: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         return falling_cosine(self.margin * safe_acos(cosine))
@@ -165,9 +168,9 @@ class Combined:
     overflow: Literal["none", "monotone"] = "none"
 
     def __call__(self, target: Target) -> Float[Tensor, " N"]:
-        """Return the margined cosine of each target, times the lengths."""
+        """Return what the similarity of each target changes by."""
         angle = self.m1 * safe_acos(target.cosine) + self.m2
-        return target.lengthen((angle.cos() if self.overflow == "none" else falling_cosine(angle)) - self.m3)
+        return target.change((angle.cos() if self.overflow == "none" else falling_cosine(angle)) - self.m3)
 
 
 @MARGINS.register("per_class")
@@ -192,13 +195,13 @@ class PerClass:
         return torch.empty(num_classes).uniform_(self.low, max(self.low, self.high))
 
     def __call__(self, target: Target) -> Float[Tensor, " N"]:
-        """Return the margined cosine of each target, times the lengths."""
+        """Return what the similarity of each target changes by."""
         assert target.margins is not None
         if not self.angular:
-            return target.similarity - target.margins
+            return -target.margins
         cosine = target.cosine
         sine = safe_sqrt((1 - cosine) * (1 + cosine))
-        return target.lengthen(cosine * target.margins.cos() - sine * target.margins.sin())
+        return target.change(cosine * target.margins.cos() - sine * target.margins.sin())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,10 +217,10 @@ class MeasuredPerClass:
     weight: Finite = 0.5
 
     def __call__(self, target: Target) -> Float[Tensor, " N"]:
-        """Return the margined cosine of each target, times the lengths."""
+        """Return what the similarity of each target changes by."""
         assert target.margins is not None
         psi = falling_cosine(target.margins * safe_acos(target.cosine))
-        return target.lengthen(psi if target.penalty is None else psi - self.weight * target.penalty)
+        return target.change(psi if target.penalty is None else psi - self.weight * target.penalty)
 
 
 def is_angular(margin: Margin) -> bool:

@@ -1,6 +1,6 @@
 """The negatives slot: change the similarities to the other classes, ``(N, C), (N,) target, (N,) labels -> (N, C)``.
 
-It comes after the margin and sees the margined target; what it does to the target's own column does not matter.
+It comes after the margin and sees the margined target; the column of the own class has to stay as it is.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SupportVector:
         self, scores: Float[Tensor, "N C"], target: Float[Tensor, " N"], labels: Int[Tensor, " N"]
     ) -> Float[Tensor, "N C"]:
         """Raise the hard ones; which those are is constant in the gradient."""
-        hard = scores.detach() > target.detach()[:, None]
+        hard = (scores.detach() > target.detach()[:, None]).scatter_(1, labels[:, None], False)
         return torch.where(hard, self.t * scores + (self.t - 1), scores)
 
 

@@ -37,7 +37,7 @@ class ProxyLoss(Loss):
         similarity: ``(N, D), (C, K, D) -> (N, C, K)``.
         centers_per_class: K >= 1.
         pooling: ``(N, C, K) -> (N, C)``.
-        margin: ``Target -> (N,)``, on the similarity to the own class.
+        margin: ``Target -> (N,)``, what it adds to the similarity to the own class.
         negatives: ``(N, C), (N,) margined target, (N,) labels -> (N, C)``, on the similarities to other classes.
         scale: > 0, multiplies similarities after the margin; the inverse of a temperature.
         learn_scale: whether the scale is a parameter that starts at ``scale``.
@@ -157,10 +157,8 @@ class ProxyLoss(Loss):
         check_embeddings(embeddings, self.task.embedding_dim)
         with full_precision(embeddings) as wide:
             centers = self._as(self.centers, wide)
-            scores = self.scale * self._scores(
-                wide.to(centers.dtype), centers.mean(0) if centers.ndim == 4 else centers
-            )
-            return scores if self.bias is None else scores + self._as(self.bias, scores)
+            scores = self._scores(wide.to(centers.dtype), centers.mean(0) if centers.ndim == 4 else centers)
+            return self._scaled(scores, self.bias)
 
     def _mean_cost(
         self,
@@ -196,16 +194,25 @@ class ProxyLoss(Loss):
         if self.margin is not margin_parts.none or self.negatives is not negative_parts.none:
             column = labels[:, None]
             similarity = scores.gather(1, column).squeeze(1)
-            target = self.margin(self.aim(similarity, embeddings, centers, labels, indices))
-            scores = self.negatives(scores, target, labels).scatter(1, column, target[:, None])
-        logits = scores if isinstance(self.scale, float) and self.scale == 1 else self.scale * scores
-        return logits if bias is None else logits + self._as(bias, logits)
+            change = self.margin(self.aim(similarity, embeddings, centers, labels, indices))
+            scores = self.negatives(scores, similarity + change, labels).scatter_add(1, column, change[:, None])
+        return self._scaled(scores, bias)
+
+    def _scaled(self, scores: Float[Tensor, "N C"], bias: Float[Tensor, " C"] | None) -> Float[Tensor, "N C"]:
+        if bias is None:
+            return scores if isinstance(self.scale, float) and self.scale == 1 else self.scale * scores
+        bias = self._as(bias, scores)
+        if isinstance(self.scale, Tensor):
+            return torch.addcmul(bias, self.scale.to(scores.dtype), scores)
+        return torch.add(bias, scores, alpha=self.scale)  # one pass over all classes instead of two
 
     def _scores(self, embeddings: Float[Tensor, "N D"], centers: Float[Tensor, "C K D"]) -> Float[Tensor, "N C"]:
         return self.pooling(self.similarity(embeddings, centers))
 
     def _as(self, parameter: Tensor, embeddings: Tensor) -> Tensor:
         """Return a parameter in the wider of its own and the embeddings' precision."""
+        if parameter.dtype == embeddings.dtype:
+            return parameter
         return parameter.to(torch.promote_types(parameter.dtype, embeddings.dtype))
 
 

@@ -20,7 +20,7 @@ SIMILARITIES: Slot[Similarity] = Slot("similarity")
 def inner_products(vectors: Float[Tensor, "N D"], centers: Float[Tensor, "C K D"]) -> Float[Tensor, "N C K"]:
     """Multiply out ``nd,ckd->nck``; the backward of ``einsum`` takes twice as long for many classes."""
     products: Tensor = F.linear(vectors, centers.flatten(0, 1))
-    return products.view(len(vectors), *centers.shape[:2])
+    return products.view(-1, *centers.shape[:2])
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def detached_weights(self, similarities):
 
 
 def wrong_side(self, target):
-    return target.similarity + self.margin
+    return torch.full_like(target.similarity, self.margin)
 
 
 def lost_sign(self, cosine):

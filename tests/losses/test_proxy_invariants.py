@@ -119,7 +119,7 @@ def test_psi_falls_from_1_to_1_minus_2m_without_a_jump(factor, whole):
     factor = float(round(factor)) if whole else factor
     angle = torch.linspace(0, math.pi, 4001, dtype=torch.float64)
     margin = Multiplicative(margin=factor, annealing=build("l_softmax", 2, 2, annealing=0.0).margin.annealing)
-    psi = margin(Target(angle.cos()))
+    psi = angle.cos() + margin(Target(angle.cos()))
     assert psi[0] == 1
     assert (psi.diff() <= 1e-9).all()
     assert psi.diff().abs().max() < 2 * factor * math.pi / 4000
