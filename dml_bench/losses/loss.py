@@ -76,6 +76,8 @@ class Loss(nn.Module, ABC):
 
     takes_pixels: bool = False
     """Whether samples are compared with classes one by one, so that pixels can be samples."""
+    needs_dropout: bool = False
+    """Whether it asks the network for passes with dropout, which has to have some."""
     sized_by_training_set: tuple[str, ...] = ()
     sparse_parameters: tuple[str, ...] = ()
     """Parameters whose gradient is sparse, for an optimizer that steps only the rows that have one."""

@@ -63,8 +63,18 @@ class Duel:
 class Plain(nn.Module):
     """Softmax by ``F.linear`` and ``F.cross_entropy``, the shortest correct form; ``unit`` says what is normalised."""
 
-    def __init__(self, num_classes: int, dim: int, *, unit: str = "xw", scale: float = 1.0, bias: bool = False) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        dim: int,
+        *,
+        unit: str = "xw",
+        scale: float = 1.0,
+        bias: bool = False,
+        class_weights: bool = False,
+    ) -> None:
         super().__init__()
+        self.class_weights = torch.ones(num_classes) if class_weights else None
         self.weight = nn.Parameter(torch.randn(num_classes, dim))
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
         self.unit, self.scale = unit, scale
@@ -77,7 +87,9 @@ class Plain(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the mean cross-entropy."""
-        return F.cross_entropy(self.logits(x), y)
+        if self.class_weights is None:
+            return F.cross_entropy(self.logits(x), y)
+        return F.cross_entropy(self.logits(x), y, self.class_weights, reduction="sum") / len(y)
 
 
 class Rows(Plain):
@@ -235,9 +247,6 @@ def _proxy_rivals() -> list[tuple[str, str, Callable[[int, int], nn.Module], dic
     def hardest(losses: Tensor, logits: Tensor, y: Tensor) -> Tensor:
         return losses.topk(int(0.7 * len(losses))).values.mean()
 
-    def weighted(losses: Tensor, logits: Tensor, y: Tensor) -> Tensor:
-        return (torch.ones(logits.shape[1])[y] * losses).mean()
-
     def arc(cosine: Tensor) -> Tensor:
         return (cosine.clamp(-1 + 1e-7, 1 - 1e-7).acos() + 0.5).cos()
 
@@ -257,7 +266,7 @@ def _proxy_rivals() -> list[tuple[str, str, Callable[[int, int], nn.Module], dic
         ("coco", unit, plain(scale=7.0), {}),
         ("ohem", softmax + " + topk", rows(hardest, unit="", bias=True), {}),
         ("focal", softmax + " + focal", rows(focal, unit="", bias=True), {}),
-        ("class_balanced", softmax + " + weights", rows(weighted, unit="", bias=True), {}),
+        ("class_balanced", softmax + " + weights", plain(unit="", bias=True, class_weights=True), {}),
         ("nra", unit + " twice + acos", margined(arc, 64.0, beta=0.9), {}),
         ("sm_softmax", softmax + " + margin", margined(lambda z: z - 0.5, 1.0, unit=""), {}),
         ("am_softmax", unit + " + margin", margined(lambda c: c - 0.35, 30.0), {}),
