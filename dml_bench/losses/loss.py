@@ -109,10 +109,10 @@ class Loss(nn.Module, ABC):
         self, embeddings: Tensor, labels: Tensor, indices: Tensor | None = None, *, ignore_index: int | None = None
     ) -> dict[str, Tensor]:
         """Return the named scalars that add up to the loss; arguments and errors are those of ``forward``."""
-        _check_tensor("embeddings", embeddings)
-        _check_tensor("labels", labels)
+        check_tensor("embeddings", embeddings)
+        check_tensor("labels", labels)
         if indices is not None:
-            _check_tensor("indices", indices)
+            check_tensor("indices", indices)
         if self.takes_pixels:
             mark = self.task.ignore_index if ignore_index is None else ignore_index
             given = embeddings.numel()
@@ -209,7 +209,6 @@ def build(
 
 def check_embeddings(embeddings: Tensor, dim: int) -> None:
     """Refuse what is not a non-empty, finite, floating-point ``(N, dim)`` tensor with a DataError."""
-    _check_tensor("embeddings", embeddings)
     if not embeddings.is_floating_point():
         raise DataError(f"embeddings must be floating point, not {embeddings.dtype}")
     if embeddings.ndim != 2 or embeddings.shape[1] != dim or embeddings.shape[0] == 0:
@@ -253,7 +252,8 @@ def remembered(table: Tensor, indices: Int[Tensor, " N"] | None) -> Tensor | Non
     return table[indices]
 
 
-def _check_tensor(name: str, value: object) -> None:
+def check_tensor(name: str, value: object) -> None:
+    """Refuse what is no tensor with a DataError."""
     if not isinstance(value, Tensor):
         raise DataError(f"{name} must be a tensor, not {type(value).__name__}")
 

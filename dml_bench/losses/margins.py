@@ -1,6 +1,6 @@
 """The margin slot: make each sample's own class harder to reach, ``Target -> (N,)`` what its similarity changes by.
 
-A margin returns the change, not the outcome: a constant one then has no derivative, which saves passes over all classes.
+It returns the change, not the outcome: a constant one then has no derivative, which saves passes over all classes.
 """
 
 from __future__ import annotations

@@ -10,17 +10,19 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dml_bench.epoch import EpochContext
 from dml_bench.losses import margins as margin_parts
 from dml_bench.losses import negatives as negative_parts
 from dml_bench.losses.centers import Init, Pooling, gaussian, single
 from dml_bench.losses.ensemble import Ensemble, independent
-from dml_bench.losses.loss import Loss, Task, check_embeddings
+from dml_bench.losses.loss import Loss, Task, check_embeddings, check_tensor
 from dml_bench.losses.margins import Margin, PerClass, Target, is_angular
 from dml_bench.losses.memory import check_memory
-from dml_bench.losses.negatives import Negatives
+from dml_bench.losses.negatives import Candidates, Negatives
 from dml_bench.losses.numerics import full_precision
 from dml_bench.losses.objectives import Objective, softmax
 from dml_bench.losses.regularizers import Regularizer
+from dml_bench.losses.rivals import Rivals
 from dml_bench.losses.sense import check_combination
 from dml_bench.losses.similarity import Product, Similarity, cosine
 from dml_bench.losses.weighting import Weighting
@@ -38,7 +40,8 @@ class ProxyLoss(Loss):
         centers_per_class: K >= 1.
         pooling: ``(N, C, K) -> (N, C)``.
         margin: ``Target -> (N,)``, what it adds to the similarity to the own class.
-        negatives: ``(N, C), (N,) margined target, (N,) labels -> (N, C)``, on the similarities to other classes.
+        negatives: ``(N, C), (N,) margined target, (N,) labels -> (N, C)``, on the similarities to other classes;
+            for ``Candidates`` the loss keeps a ``Rivals``.
         scale: > 0, multiplies similarities after the margin; the inverse of a temperature.
         learn_scale: whether the scale is a parameter that starts at ``scale``.
         bias: ``(C,)``, where the bias starts that is added after the scale; None for no bias.
@@ -103,6 +106,9 @@ class ProxyLoss(Loss):
         self.margins = nn.Parameter(margin.start(task.num_classes)) if isinstance(margin, PerClass) else None
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.similarity, self.pooling, self.margin, self.negatives = similarity, pooling, margin, negatives
+        if isinstance(negatives, Candidates):
+            self.negatives = Rivals(task.num_classes, negatives.count)
+            self.negatives.refresh(self.centers.detach())
         self.objective, self.weighting = objective, tuple(weighting)
         self.regularizers, self.ensemble = tuple(regularizers), ensemble
 
@@ -138,10 +144,17 @@ class ProxyLoss(Loss):
         return Target(similarity, lengths, self.steps, margins)
 
     def on_step(self) -> None:
-        """Count the step, and keep learned margins in [0, 1]."""
+        """Count the step, keep learned margins in [0, 1], and let winners join the rivals of whom they beat."""
         self.steps += 1
         if self.margins is not None:
             self.margins.data.clamp_(0, 1)
+        if isinstance(self.negatives, Rivals):
+            self.negatives.join()
+
+    def on_epoch_start(self, context: EpochContext) -> None:
+        """Bring the rivals up to date with the centers, where classes remember any."""
+        if isinstance(self.negatives, Rivals):
+            self.negatives.refresh(self.centers.detach())
 
     def class_scores(self, embeddings: Tensor) -> Tensor:
         """Return the logits without margin, ``(N, C)``; the largest names the predicted class.
@@ -151,6 +164,7 @@ class ProxyLoss(Loss):
         Raises:
             DataError: when ``embeddings`` are not finite floating point of shape ``(N, D)``, N >= 1.
         """
+        check_tensor("embeddings", embeddings)
         if embeddings.ndim == 4:
             rows = self.class_scores(embeddings.movedim(1, -1).flatten(0, 2))
             return rows.reshape(len(embeddings), *embeddings.shape[2:], -1).movedim(-1, 1)

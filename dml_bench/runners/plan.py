@@ -75,10 +75,10 @@ def _rehearse(recipe: Recipe, split: Split) -> None:
     """Build all that a run needs and train nothing: this shows the mistakes that only the data can show."""
     try:
         model, loss = assemble(recipe, split)
-        if loss and loss.needs_dropout:
-            check_dropout(model)
     except OptionError as error:
         raise _located("loss", error) from None
+    if loss and loss.needs_dropout:
+        _fits(model)
     if loss and recipe.training:
         training = recipe.training
         sampler = _build("sampler", SAMPLERS, training.sampler, split.train.labels)
@@ -86,6 +86,13 @@ def _rehearse(recipe: Recipe, split: Split) -> None:
             check_judge(loss)
         _build("optimizer", OPTIMIZERS, training.optimizer, [{"params": [nn.Parameter(torch.zeros(1))]}])
         _build("schedule", SCHEDULES, training.schedule, training.epochs)
+
+
+def _fits(model: nn.Module) -> None:
+    try:
+        check_dropout(model)
+    except OptionError as error:
+        raise RecipeError(str(error)) from None
 
 
 def _build(part: str, registry: Registry[Any], choice: Mapping[str, Any], *facts: Any) -> Any:

@@ -182,6 +182,17 @@ ALL = [
     Identity(
         "proxy", {"margin": {"angular": 0.5}, "negatives": {"support_vector": 1.2}, "scale": 30.0}, "sv_arc_softmax"
     ),
+    Identity(
+        "proxy",
+        {
+            "margin": "per_class",
+            "negatives": {"candidates": 2},
+            "regularizer": [{"mean_margin": 20.0}],
+            "scale": 30.0,
+        },
+        "adaptiveface",
+        {"candidates": 2},
+    ),
     Identity("proxy", {"similarity": "negative_squared_distance", "objective": "nca", "scale": 9.0}, "proxy_nca"),
     Identity("proxy", {"similarity": "dot", "bias": True, "weighting": [{"focal": 2.0}]}, "focal"),
     Identity("proxy", {"similarity": "dot", "bias": True, "weighting": [{"hardest": 0.7}]}, "ohem"),
