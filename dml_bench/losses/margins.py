@@ -16,13 +16,15 @@ from pydantic import Field
 from torch import Tensor
 
 from dml_bench.losses.annealing import Annealing, Schedule
-from dml_bench.losses.numerics import chebyshev, falling_cosine, safe_acos, safe_sqrt
+from dml_bench.losses.numerics import chebyshev, falling_cosine, safe_sqrt
 from dml_bench.losses.slots import Slot
 from dml_bench.registry import Finite, NonNegative, Positive, Probability, Radians
 
 Overflow = Literal["insightface", "continuous", "easy", "none"]
 Factor = Annotated[float, Field(ge=1, le=64)]
 ANNEALED = Annealing()
+NEAR = 1e-2
+"""Squared sine, about 6 degrees, below which the sine is measured anew."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Target:
         steps: optimizer steps done so far, for what is annealed.
         margins: ``(N,)``, the learned or measured margin of each sample's class.
         penalty: ``(N,)``, a penalty of each sample.
+        squared_sines: tells ``sin^2`` of the angle of the samples at some positions from their vectors; None where no
+            one angle stands behind the similarity.
     """
 
     similarity: Float[Tensor, " N"]
@@ -42,11 +46,33 @@ class Target:
     steps: Int[Tensor, ""] | None = None
     margins: Float[Tensor, " N"] | None = None
     penalty: Float[Tensor, " N"] | None = None
+    squared_sines: Callable[[Tensor], Tensor] | None = None
 
     @property
     def cosine(self) -> Float[Tensor, " N"]:
         """The cosine of the angle between each sample and its own class."""
         return self.similarity if self.lengths is None else self.similarity / self.lengths
+
+    @property
+    def sine(self) -> Float[Tensor, " N"]:
+        """The sine of that angle, which the cosine alone does not tell near 0 and 180 degrees.
+
+        A cosine of 1 less one rounding would be an angle of 1e-8. Backward takes an angle that small for 1e-8, so that
+        what rounding makes of the direction is not blown up.
+        """
+        squares = (1 - self.cosine) * (1 + self.cosine)
+        (rows,) = (squares.detach() < NEAR).nonzero(as_tuple=True)
+        if self.squared_sines is None or len(rows) == 0:
+            return safe_sqrt(squares)
+        exact = self.squared_sines(rows).to(squares.dtype)
+        bounded = exact.clamp(min=torch.finfo(exact.dtype).eps)
+        sine = safe_sqrt(squares.index_add(0, rows, bounded - squares.detach()[rows]))
+        return sine.index_add(0, rows, exact.sqrt() - bounded.sqrt())
+
+    @property
+    def angle(self) -> Float[Tensor, " N"]:
+        """The angle itself, radians in [0, pi]; it gets no gradient at 0 and pi."""
+        return torch.atan2(self.sine, self.cosine)
 
     def change(self, cosine: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Return what the similarity changes by when its cosine becomes ``cosine``."""
@@ -102,11 +128,10 @@ class Angular:
     def __call__(self, target: Target) -> Float[Tensor, " N"]:
         """Return what the similarity of each target changes by."""
         cosine = target.cosine
-        shifted = self._shift(cosine)
+        shifted = self._shift(cosine, target.sine)
         return target.change(cosine + (shifted - cosine).detach() if self.straight_through else shifted)
 
-    def _shift(self, cosine: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-        sine = safe_sqrt((1 - cosine) * (1 + cosine))
+    def _shift(self, cosine: Float[Tensor, " N"], sine: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         shifted = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
         falls = cosine >= -math.cos(self.margin)  # theta <= pi - margin
         if self.overflow == "insightface":
@@ -140,11 +165,9 @@ class Multiplicative:
         cosine = target.cosine
         steps = torch.zeros((), dtype=torch.int64, device=cosine.device) if target.steps is None else target.steps
         mixed = self.annealing.at(steps).to(cosine.dtype)
-        psi = chebyshev(cosine, int(self.margin)) if self.margin == int(self.margin) else self._psi(cosine)
+        whole = self.margin == int(self.margin)
+        psi = chebyshev(cosine, int(self.margin)) if whole else falling_cosine(self.margin * target.angle)
         return target.change((psi + mixed * cosine) / (1 + mixed))
-
-    def _psi(self, cosine: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-        return falling_cosine(self.margin * safe_acos(cosine))
 
 
 @MARGINS.register("combined")
@@ -169,7 +192,7 @@ class Combined:
 
     def __call__(self, target: Target) -> Float[Tensor, " N"]:
         """Return what the similarity of each target changes by."""
-        angle = self.m1 * safe_acos(target.cosine) + self.m2
+        angle = self.m1 * target.angle + self.m2
         return target.change((angle.cos() if self.overflow == "none" else falling_cosine(angle)) - self.m3)
 
 
@@ -199,9 +222,7 @@ class PerClass:
         assert target.margins is not None
         if not self.angular:
             return -target.margins
-        cosine = target.cosine
-        sine = safe_sqrt((1 - cosine) * (1 + cosine))
-        return target.change(cosine * target.margins.cos() - sine * target.margins.sin())
+        return target.change(target.cosine * target.margins.cos() - target.sine * target.margins.sin())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +240,7 @@ class MeasuredPerClass:
     def __call__(self, target: Target) -> Float[Tensor, " N"]:
         """Return what the similarity of each target changes by."""
         assert target.margins is not None
-        psi = falling_cosine(target.margins * safe_acos(target.cosine))
+        psi = falling_cosine(target.margins * target.angle)
         return target.change(psi if target.penalty is None else psi - self.weight * target.penalty)
 
 

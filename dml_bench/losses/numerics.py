@@ -84,13 +84,6 @@ def mean_or_zero(values: Float[Tensor, " M"], embeddings: Float[Tensor, "N D"]) 
     return values.mean() if len(values) else (0 * embeddings).sum()
 
 
-def safe_acos(cosines: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return angles in [0, pi]; what lies at or beyond -1 and 1 is exact and gets no gradient."""
-    inside = cosines.abs() < 1
-    # As in safe_sqrt: the derivative at the ends is infinite and must stay out of the graph.
-    return torch.where(inside, torch.where(inside, cosines, 0.0).acos(), cosines.detach().clamp(-1, 1).acos())
-
-
 def falling_cosine(angles: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Continue the cosine beyond pi so that it falls for ever: ``(-1)^k cos(a) - 2 k`` for a in [k pi, (k+1) pi]."""
     turns = (angles.detach() / math.pi).floor()

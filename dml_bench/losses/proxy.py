@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import partial, reduce
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dml_bench.epoch import EpochContext
 from dml_bench.losses import margins as margin_parts
 from dml_bench.losses import negatives as negative_parts
-from dml_bench.losses.centers import Init, Pooling, gaussian, single
+from dml_bench.losses.centers import Init, Pooling, gaussian, nearest, single
 from dml_bench.losses.ensemble import Ensemble, independent
 from dml_bench.losses.loss import Loss, Task, check_embeddings, check_tensor
 from dml_bench.losses.margins import Margin, PerClass, Target, is_angular
@@ -24,7 +24,7 @@ from dml_bench.losses.objectives import Objective, softmax
 from dml_bench.losses.regularizers import Regularizer
 from dml_bench.losses.rivals import Rivals
 from dml_bench.losses.sense import check_combination
-from dml_bench.losses.similarity import Product, Similarity, cosine
+from dml_bench.losses.similarity import Product, Similarity, cosine, squared_sines
 from dml_bench.losses.weighting import Weighting
 
 
@@ -137,11 +137,13 @@ class ProxyLoss(Loss):
         indices: Int[Tensor, " N"] | None,
     ) -> Target:
         """Return what the margin may use; a loss that knows more of its samples adds it here."""
-        lengths = None
+        lengths, sines = None, None
         if is_angular(self.margin) and isinstance(self.similarity, Product):
             lengths = self.similarity.lengths(embeddings, centers, labels)
+            if self.pooling in (single, nearest):
+                sines = partial(squared_sines, embeddings, centers, labels)
         margins = None if self.margins is None else self._as(self.margins, embeddings)[labels]
-        return Target(similarity, lengths, self.steps, margins)
+        return Target(similarity, lengths, self.steps, margins, squared_sines=sines)
 
     def on_step(self) -> None:
         """Count the step, keep learned margins in [0, 1], and let winners join the rivals of whom they beat."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -50,6 +51,23 @@ class Product:
         if self.unit_embeddings:
             return own
         return length(embeddings) if own is None else length(embeddings) * own
+
+
+@torch.no_grad()
+def squared_sines(
+    embeddings: Float[Tensor, "N D"],
+    centers: Float[Tensor, "C K D"],
+    labels: Int[Tensor, " N"],
+    rows: Int[Tensor, " M"],
+) -> Float[Tensor, " M"]:
+    """Return the squared sine of the angle between some embeddings and the nearest center of their class.
+
+    It is exact to rounding at any angle: ``|a - b|^2 |a + b|^2 / 4`` of the unit vectors.
+    """
+    own, directions = unit(centers[labels[rows]]), unit(embeddings[rows])
+    nearest = torch.einsum("md,mkd->mk", directions, own).argmax(dim=1)
+    own = own[torch.arange(len(rows), device=rows.device), nearest]
+    return (directions - own).square().sum(dim=1) * (directions + own).square().sum(dim=1) / 4
 
 
 dot = Product(unit_embeddings=False, unit_centers=False)

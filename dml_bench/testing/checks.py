@@ -108,7 +108,10 @@ def length(key: str) -> Iterator[Finding]:
         lengths = torch.linspace(0.1, 9.0, len(case.y), dtype=torch.float64)[:, None]
         change = (loss(lengths * case.x, case.y) - loss(case.x, case.y)).abs()
         yield measured(
-            "invariant", "the same for embeddings of any length", float(torch.maximum(outwards, change.detach())), 1e-9
+            "invariant",
+            "the same value for embeddings of any length",
+            float(torch.maximum(outwards, change.detach())),
+            1e-9,
         )
 
 

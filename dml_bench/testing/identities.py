@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dml_bench.losses import LOSSES, Loss
 from dml_bench.testing.cases import Batch, make
+from dml_bench.testing.finding import short
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _share(ours: Loss, theirs: Loss) -> None:
 
 
 def _call(key: str, options: Mapping[str, Any]) -> str:
-    return f"{key}({', '.join(f'{name}={value}' for name, value in options.items())})"
+    return f"{key}({', '.join(f'{name}={short(value)}' for name, value in options.items())})"
 
 
 def _unit_without_bias(loss: Loss) -> None:
