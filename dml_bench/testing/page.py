@@ -65,11 +65,7 @@ def details(card: Card) -> list[str]:
         *(f"Has the value of the test vector {vector}{_sources(vector)}." for vector in vectors.of(card.key)),
         *(f"Equals another loss: {finding.what}." for finding in card.of("identity") if finding.passed),
         *(f"Has {finding.what}." for finding in card.of("invariant") if finding.passed),
-        *(
-            f"The value never falls from one of these to the next: {finding.what}."
-            for finding in card.of("order")
-            if finding.passed
-        ),
+        *(f"Never falls from one to the next: {finding.what}." for finding in card.of("order") if finding.passed),
         *(f"Agrees with {LIBRARY}: {finding.what}." for finding in card.of("library") if finding.passed),
         *(f"Differs from the paper: {text}" for text in stated(card.key, "Differs")),
         *(f"Interpretation: {text}" for text in stated(card.key, "Interpretation")),
