@@ -32,7 +32,9 @@ def merge_centers(centers: Float[Tensor, "C K D"]) -> Float[Tensor, ""]:
     """
     num_classes, per_class, _ = centers.shape
     products = _products(centers)
-    if not math.isfinite(products.detach().sum()):  # the squares of float32 numbers overflow from 2e19 on
+    if not math.isfinite(
+        products.detach().diagonal(dim1=1, dim2=2).sum()
+    ):  # the squares of float32 numbers overflow from 2e19 on
         products = _products(unit(centers))
     lengths = safe_sqrt(products.diagonal(dim1=1, dim2=2)).clamp(min=1e-12)
     cosines = products / (lengths[:, :, None] * lengths[:, None, :])
