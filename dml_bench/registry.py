@@ -49,11 +49,13 @@ class Entry(Generic[T]):
         name: what a recipe says.
         factory: a function, or a class, whose parameters are positional-only (facts) or keyword-only (options).
         refuse: raises an OptionError for checked options, given by keyword, that do not go together.
+        beside: raises an OptionError for a recipe, given as a mapping, whose other choices it cannot work with.
     """
 
     name: str
     factory: Callable[..., T]
     refuse: Callable[..., None] | None = None
+    beside: Callable[[Mapping[str, Any]], None] | None = None
     facts: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -169,18 +171,25 @@ class Registry(Generic[T]):
         self._broken: dict[str, str] = {}
         self._loaded = False
 
-    def register(self, name: str, *, refuse: Callable[..., None] | None = None) -> Callable[[F], F]:
+    def register(
+        self,
+        name: str,
+        *,
+        refuse: Callable[..., None] | None = None,
+        beside: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> Callable[[F], F]:
         """Register the decorated factory under ``name``; a name is registered once.
 
         Args:
             name: what a recipe says.
             refuse: raises an OptionError for checked options, given by keyword, that do not go together.
+            beside: raises an OptionError for a recipe, given as a mapping, whose other choices it cannot work with.
         """
 
         def add(factory: F) -> F:
             if name in self._entries:
                 raise ValueError(f"{self.kind}: '{name}' is registered already")
-            self._entries[name] = Entry(name, factory, refuse)
+            self._entries[name] = Entry(name, factory, refuse, beside)
             return factory
 
         return add

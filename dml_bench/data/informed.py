@@ -64,7 +64,12 @@ class AdaptiveBatches:
         return len(self.weights) // self.batch_size
 
     def batches(self, rng: np.random.Generator, /) -> Iterator[Indices]:
-        """Yield the batches of one epoch, each drawn by the weights of its moment."""
+        """Yield the batches of one epoch, each drawn by the weights of its moment.
+
+        A batch takes as many random numbers whatever the weights are, so an epoch that was cut short goes on where it
+        stopped with the weights loaded and the batches that were done left out:
+        ``islice(sampler.batches(rng), done, None)`` with the ``rng`` the epoch began with.
+        """
         for _ in range(len(self)):
             # The largest of log(u) / w are a weighted draw without replacement (Efraimidis and Spirakis, 2006).
             keys = np.log(1 - rng.random(len(self.weights))) / self.weights
@@ -152,6 +157,14 @@ class NeighborBatches:
         _, ranks = torch.unique(context.labels, return_inverse=True)
         means, _ = class_means(F.normalize(context.embed().double(), dim=1), ranks, len(self.members))
         self.nearest = nearest_classes(means, self.anchors * self.classes_per_anchor - 1).cpu().numpy()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has to be saved with a training run."""
+        return {"nearest": None if self.nearest is None else self.nearest.copy()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned."""
+        self.nearest = None if state["nearest"] is None else state["nearest"].copy()
 
     def batches(self, rng: np.random.Generator, /) -> Iterator[Indices]:
         """Yield the batches of one epoch, class after class within a batch."""

@@ -4,52 +4,12 @@ from __future__ import annotations
 
 import warnings
 
-from dml_bench.epoch import EpochContext
-from dml_bench.losses import negatives
 from dml_bench.losses.loss import LOSSES, Task
 from dml_bench.losses.margins import PerClass
+from dml_bench.losses.negatives import Candidates, none
 from dml_bench.losses.proxy import ProxyLoss
 from dml_bench.losses.regularizers import MeanMargin
-from dml_bench.losses.rivals import Rivals
 from dml_bench.registry import Count, NonNegative, Positive
-
-
-class AdaptiveFace(ProxyLoss):
-    """Softmax over cosines with learned margins, among all classes or among the rivals of the batch's classes.
-
-    Args:
-        task: the facts about the training set.
-        scale: > 0, of the cosines.
-        margin_weight: >= 0, reward for a large mean margin.
-        angular: whether margins are angles.
-        candidates: >= 1, rivals that each class remembers; None lets all classes race.
-    """
-
-    def __init__(
-        self, task: Task, *, scale: float, margin_weight: float, angular: bool, candidates: int | None
-    ) -> None:
-        super().__init__(
-            task,
-            margin=PerClass(angular=angular),
-            negatives=negatives.none if candidates is None else Rivals(task.num_classes, candidates),
-            scale=scale,
-            regularizers=[MeanMargin(weight=margin_weight)],
-        )
-        self._refresh()
-
-    def on_epoch_start(self, context: EpochContext) -> None:
-        """Bring the rivals up to date with the centers."""
-        self._refresh()
-
-    def on_step(self) -> None:
-        """Keep the margins in [0, 1], and let the winners of the batch join the rivals of whom they beat."""
-        super().on_step()
-        if isinstance(self.negatives, Rivals):
-            self.negatives.join()
-
-    def _refresh(self) -> None:
-        if isinstance(self.negatives, Rivals):
-            self.negatives.refresh(self.centers.detach()[:, 0])
 
 
 @LOSSES.register("adaptiveface")
@@ -61,7 +21,7 @@ def adaptiveface(
     margin_weight: NonNegative = 20.0,
     angular: bool = False,
     candidates: Count | None = None,
-) -> AdaptiveFace:
+) -> ProxyLoss:
     """Learn how large a margin each class can bear (AdaM-Softmax).
 
     loss = -log( exp(s (cos_y - m_y)) / (exp(s (cos_y - m_y)) + sum_{j != y} exp(s cos_j)) ) - lambda mean_c m_c, with
@@ -82,4 +42,10 @@ def adaptiveface(
             f"adaptiveface: margin_weight={margin_weight} is not below scale={scale}, so every margin will run to 1",
             stacklevel=2,
         )
-    return AdaptiveFace(task, scale=scale, margin_weight=margin_weight, angular=angular, candidates=candidates)
+    return ProxyLoss(
+        task,
+        margin=PerClass(angular=angular),
+        negatives=none if candidates is None else Candidates(count=candidates),
+        scale=scale,
+        regularizers=[MeanMargin(weight=margin_weight)],
+    )

@@ -5,14 +5,17 @@ In the formulas x are embeddings and S cosines of two embeddings of the batch.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dml_bench.errors import DataError
 from dml_bench.losses.loss import LOSSES, Loss, Task
 from dml_bench.losses.miners import pairs_of
-from dml_bench.losses.numerics import masked_logsumexp, mean_or_zero, unit
+from dml_bench.losses.numerics import length, masked_logsumexp, mean_or_zero, unit
 from dml_bench.registry import NonNegative, Positive
 
 
@@ -57,6 +60,11 @@ class NPair(Loss):
         """Return the mean over the classes with two samples and, if asked for, the weighted squared length."""
         anchors, positives = (embeddings[rows] for rows in first_two(labels))
         logits = anchors @ positives.T
+        if not math.isfinite(logits.detach().sum()):
+            raise DataError(
+                f"npair multiplies embeddings as they are, and their products overflow {logits.dtype}: the longest is "
+                f"{length(embeddings).max():.1g} long; normalise them, or add a LayerNorm to the embedder"
+            )
         rows = F.cross_entropy(logits, torch.arange(len(logits), device=logits.device), reduction="none")
         terms = {"classes": mean_or_zero(rows, embeddings)}
         if self.regularizer_weight > 0:

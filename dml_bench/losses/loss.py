@@ -76,6 +76,8 @@ class Loss(nn.Module, ABC):
 
     takes_pixels: bool = False
     """Whether samples are compared with classes one by one, so that pixels can be samples."""
+    needs_dropout: bool = False
+    """Whether it asks the network for passes with dropout, which has to have some."""
     sized_by_training_set: tuple[str, ...] = ()
     sparse_parameters: tuple[str, ...] = ()
     """Parameters whose gradient is sparse, for an optimizer that steps only the rows that have one."""
@@ -101,14 +103,16 @@ class Loss(nn.Module, ABC):
             DataError: when shapes, types or ranges differ from these, or an embedding is not finite.
         """
         pixels = {} if ignore_index is None else {"ignore_index": ignore_index}
-        terms = self.terms(embeddings, labels, indices, **pixels)
-        return reduce(torch.add, terms.values())
+        return reduce(torch.add, self.terms(embeddings, labels, indices, **pixels).values())
 
     def terms(
         self, embeddings: Tensor, labels: Tensor, indices: Tensor | None = None, *, ignore_index: int | None = None
     ) -> dict[str, Tensor]:
         """Return the named scalars that add up to the loss; arguments and errors are those of ``forward``."""
-        _check_tensors(embeddings=embeddings, labels=labels, indices=indices)
+        check_tensor("embeddings", embeddings)
+        check_tensor("labels", labels)
+        if indices is not None:
+            check_tensor("indices", indices)
         if self.takes_pixels:
             mark = self.task.ignore_index if ignore_index is None else ignore_index
             given = embeddings.numel()
@@ -205,12 +209,12 @@ def build(
 
 def check_embeddings(embeddings: Tensor, dim: int) -> None:
     """Refuse what is not a non-empty, finite, floating-point ``(N, dim)`` tensor with a DataError."""
-    _check_tensors(embeddings=embeddings)
     if not embeddings.is_floating_point():
         raise DataError(f"embeddings must be floating point, not {embeddings.dtype}")
     if embeddings.ndim != 2 or embeddings.shape[1] != dim or embeddings.shape[0] == 0:
         raise DataError(f"embeddings must have shape (N, {dim}) with N >= 1, not {tuple(embeddings.shape)}")
-    if math.isfinite(embeddings.detach().sum()):  # as it is if, but for overflow only if, all of them are
+    # The norm is finite if, and but for overflow only if, all of them are; a sum would wake a second thread.
+    if math.isfinite(torch.linalg.vector_norm(embeddings.detach())):
         return
     finite = embeddings.detach().isfinite().all(dim=1)
     if not finite.all():
@@ -248,10 +252,10 @@ def remembered(table: Tensor, indices: Int[Tensor, " N"] | None) -> Tensor | Non
     return table[indices]
 
 
-def _check_tensors(**values: Any) -> None:
-    for name, value in values.items():
-        if not isinstance(value, Tensor) and not (name == "indices" and value is None):
-            raise DataError(f"{name} must be a tensor, not {type(value).__name__}")
+def check_tensor(name: str, value: object) -> None:
+    """Refuse what is no tensor with a DataError."""
+    if not isinstance(value, Tensor):
+        raise DataError(f"{name} must be a tensor, not {type(value).__name__}")
 
 
 def _check_integers(name: str, values: Tensor, size: int) -> None:

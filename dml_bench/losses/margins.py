@@ -1,4 +1,7 @@
-"""The margin slot: make each sample's own class harder to reach, ``Target -> (N,)``."""
+"""The margin slot: make each sample's own class harder to reach, ``Target -> (N,)`` what its similarity changes by.
+
+It returns the change, not the outcome: a constant one then has no derivative, which saves passes over all classes.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,15 @@ from pydantic import Field
 from torch import Tensor
 
 from dml_bench.losses.annealing import Annealing, Schedule
-from dml_bench.losses.numerics import chebyshev, falling_cosine, safe_acos, safe_sqrt
+from dml_bench.losses.numerics import chebyshev, falling_cosine, safe_sqrt
 from dml_bench.losses.slots import Slot
 from dml_bench.registry import Finite, NonNegative, Positive, Probability, Radians
 
 Overflow = Literal["insightface", "continuous", "easy", "none"]
 Factor = Annotated[float, Field(ge=1, le=64)]
 ANNEALED = Annealing()
+NEAR = 1e-2
+"""Squared sine, about 6 degrees, below which the sine is measured anew."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Target:
         steps: optimizer steps done so far, for what is annealed.
         margins: ``(N,)``, the learned or measured margin of each sample's class.
         penalty: ``(N,)``, a penalty of each sample.
+        squared_sines: tells ``sin^2`` of the angle of the samples at some positions from their vectors; None where no
+            one angle stands behind the similarity.
     """
 
     similarity: Float[Tensor, " N"]
@@ -39,15 +46,37 @@ class Target:
     steps: Int[Tensor, ""] | None = None
     margins: Float[Tensor, " N"] | None = None
     penalty: Float[Tensor, " N"] | None = None
+    squared_sines: Callable[[Tensor], Tensor] | None = None
 
     @property
     def cosine(self) -> Float[Tensor, " N"]:
         """The cosine of the angle between each sample and its own class."""
         return self.similarity if self.lengths is None else self.similarity / self.lengths
 
-    def lengthen(self, cosine: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """Give a margined cosine the lengths back."""
-        return cosine if self.lengths is None else self.lengths * cosine
+    @property
+    def sine(self) -> Float[Tensor, " N"]:
+        """The sine of that angle, which the cosine alone does not tell near 0 and 180 degrees.
+
+        A cosine of 1 less one rounding would be an angle of 1e-8. Backward takes an angle that small for 1e-8, so that
+        what rounding makes of the direction is not blown up.
+        """
+        squares = (1 - self.cosine) * (1 + self.cosine)
+        (rows,) = (squares.detach() < NEAR).nonzero(as_tuple=True)
+        if self.squared_sines is None or len(rows) == 0:
+            return safe_sqrt(squares)
+        exact = self.squared_sines(rows).to(squares.dtype)
+        bounded = exact.clamp(min=torch.finfo(exact.dtype).eps)
+        sine = safe_sqrt(squares.index_add(0, rows, bounded - squares.detach()[rows]))
+        return sine.index_add(0, rows, exact.sqrt() - bounded.sqrt())
+
+    @property
+    def angle(self) -> Float[Tensor, " N"]:
+        """The angle itself, radians in [0, pi]; it gets no gradient at 0 and pi."""
+        return torch.atan2(self.sine, self.cosine)
+
+    def change(self, cosine: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """Return what the similarity changes by when its cosine becomes ``cosine``."""
+        return cosine - self.similarity if self.lengths is None else self.lengths * cosine - self.similarity
 
 
 Margin = Callable[[Target], Tensor]
@@ -57,7 +86,7 @@ MARGINS: Slot[Margin] = Slot("margin")
 @MARGINS.part("none")
 def none(target: Target) -> Float[Tensor, " N"]:
     """Leave the target as it is."""
-    return target.similarity
+    return torch.zeros_like(target.similarity)
 
 
 @MARGINS.register("additive")
@@ -71,8 +100,8 @@ class Additive:
     margin: NonNegative = 0.35
 
     def __call__(self, target: Target) -> Float[Tensor, " N"]:
-        """Return ``similarity - margin``."""
-        return target.similarity - self.margin
+        """Return ``-margin``."""
+        return torch.full_like(target.similarity, -self.margin)
 
 
 @MARGINS.register("angular")
@@ -97,13 +126,12 @@ class Angular:
     straight_through: bool = False
 
     def __call__(self, target: Target) -> Float[Tensor, " N"]:
-        """Return the margined cosine of each target, times the lengths."""
+        """Return what the similarity of each target changes by."""
         cosine = target.cosine
-        shifted = self._shift(cosine)
-        return target.lengthen(cosine + (shifted - cosine).detach() if self.straight_through else shifted)
+        shifted = self._shift(cosine, target.sine)
+        return target.change(cosine + (shifted - cosine).detach() if self.straight_through else shifted)
 
-    def _shift(self, cosine: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-        sine = safe_sqrt((1 - cosine) * (1 + cosine))
+    def _shift(self, cosine: Float[Tensor, " N"], sine: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         shifted = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
         falls = cosine >= -math.cos(self.margin)  # theta <= pi - margin
         if self.overflow == "insightface":
@@ -133,15 +161,13 @@ class Multiplicative:
     annealing: Schedule = ANNEALED
 
     def __call__(self, target: Target) -> Float[Tensor, " N"]:
-        """Return the margined cosine of each target, times the lengths."""
+        """Return what the similarity of each target changes by."""
         cosine = target.cosine
         steps = torch.zeros((), dtype=torch.int64, device=cosine.device) if target.steps is None else target.steps
         mixed = self.annealing.at(steps).to(cosine.dtype)
-        psi = chebyshev(cosine, int(self.margin)) if self.margin == int(self.margin) else self._psi(cosine)
-        return target.lengthen((psi + mixed * cosine) / (1 + mixed))
-
-    def _psi(self, cosine: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-        return falling_cosine(self.margin * safe_acos(cosine))
+        whole = self.margin == int(self.margin)
+        psi = chebyshev(cosine, int(self.margin)) if whole else falling_cosine(self.margin * target.angle)
+        return target.change((psi + mixed * cosine) / (1 + mixed))
 
 
 @MARGINS.register("combined")
@@ -165,9 +191,9 @@ class Combined:
     overflow: Literal["none", "monotone"] = "none"
 
     def __call__(self, target: Target) -> Float[Tensor, " N"]:
-        """Return the margined cosine of each target, times the lengths."""
-        angle = self.m1 * safe_acos(target.cosine) + self.m2
-        return target.lengthen((angle.cos() if self.overflow == "none" else falling_cosine(angle)) - self.m3)
+        """Return what the similarity of each target changes by."""
+        angle = self.m1 * target.angle + self.m2
+        return target.change((angle.cos() if self.overflow == "none" else falling_cosine(angle)) - self.m3)
 
 
 @MARGINS.register("per_class")
@@ -192,13 +218,11 @@ class PerClass:
         return torch.empty(num_classes).uniform_(self.low, max(self.low, self.high))
 
     def __call__(self, target: Target) -> Float[Tensor, " N"]:
-        """Return the margined cosine of each target, times the lengths."""
+        """Return what the similarity of each target changes by."""
         assert target.margins is not None
         if not self.angular:
-            return target.similarity - target.margins
-        cosine = target.cosine
-        sine = safe_sqrt((1 - cosine) * (1 + cosine))
-        return target.lengthen(cosine * target.margins.cos() - sine * target.margins.sin())
+            return -target.margins
+        return target.change(target.cosine * target.margins.cos() - target.sine * target.margins.sin())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,10 +238,10 @@ class MeasuredPerClass:
     weight: Finite = 0.5
 
     def __call__(self, target: Target) -> Float[Tensor, " N"]:
-        """Return the margined cosine of each target, times the lengths."""
+        """Return what the similarity of each target changes by."""
         assert target.margins is not None
-        psi = falling_cosine(target.margins * safe_acos(target.cosine))
-        return target.lengthen(psi if target.penalty is None else psi - self.weight * target.penalty)
+        psi = falling_cosine(target.margins * target.angle)
+        return target.change(psi if target.penalty is None else psi - self.weight * target.penalty)
 
 
 def is_angular(margin: Margin) -> bool:

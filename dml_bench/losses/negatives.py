@@ -1,6 +1,6 @@
 """The negatives slot: change the similarities to the other classes, ``(N, C), (N,) target, (N,) labels -> (N, C)``.
 
-It comes after the margin and sees the margined target; what it does to the target's own column does not matter.
+It comes after the margin and sees the margined target; the column of the own class has to stay as it is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dml_bench.losses.numerics import MASKED
 from dml_bench.losses.slots import Slot
+from dml_bench.registry import Count
 
 Negatives = Callable[[Tensor, Tensor, Tensor], Tensor]
 NEGATIVES: Slot[Negatives] = Slot("negatives")
@@ -45,13 +46,30 @@ class SupportVector:
         self, scores: Float[Tensor, "N C"], target: Float[Tensor, " N"], labels: Int[Tensor, " N"]
     ) -> Float[Tensor, "N C"]:
         """Raise the hard ones; which those are is constant in the gradient."""
-        hard = scores.detach() > target.detach()[:, None]
+        hard = (scores.detach() > target.detach()[:, None]).scatter_(1, labels[:, None], False)
         return torch.where(hard, self.t * scores + (self.t - 1), scores)
 
 
-def candidates(scores: Float[Tensor, "N C"], allowed: Bool[Tensor, " C"]) -> Float[Tensor, "N C"]:
-    """Leave only the ``allowed`` classes in the race; the others vanish from the softmax and get no gradient.
+@NEGATIVES.register("candidates")
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Race against the classes of the batch and the ``count`` rivals that each of them remembers, not against all.
 
-    Source: Liu et al., AdaptiveFace, CVPR 2019, hard prototype mining.
+    Args:
+        count: >= 1, rivals per class; the loss keeps them in a ``Rivals``.
+
+    Source: Liu et al., AdaptiveFace, CVPR 2019 (hard prototype mining).
     """
+
+    count: Count = 8
+
+    def __call__(
+        self, scores: Float[Tensor, "N C"], target: Float[Tensor, " N"], labels: Int[Tensor, " N"]
+    ) -> Float[Tensor, "N C"]:
+        """Take every class for a candidate: which ones are is the state of a loss."""
+        return scores
+
+
+def among(scores: Float[Tensor, "N C"], allowed: Bool[Tensor, " C"]) -> Float[Tensor, "N C"]:
+    """Leave only the ``allowed`` classes in the race; the others vanish from the softmax and get no gradient."""
     return scores.masked_fill(~allowed, MASKED)

@@ -15,9 +15,12 @@ MASKED = -1e30
 """Stands for minus infinity: it vanishes in a logsumexp, but a row of nothing else still has finite gradients."""
 
 
+WIDE = (torch.float32, torch.float64)
+
+
 def full_precision(embeddings: Float[Tensor, "N D"]) -> AbstractContextManager[Float[Tensor, "N D"]]:
     """Switch autocast off and yield the embeddings in float32, or float64 if they are that."""
-    wide = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+    wide = embeddings if embeddings.dtype in WIDE else embeddings.float()
     # Entering a generator takes a small step 8 % longer, so that is only done where there is something to switch off.
     return _without_autocast(wide) if torch.is_autocast_enabled(wide.device.type) else nullcontext(wide)
 
@@ -79,13 +82,6 @@ def pairwise_distances(vectors: Float[Tensor, "N D"]) -> Float[Tensor, "N N"]:
 def mean_or_zero(values: Float[Tensor, " M"], embeddings: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
     """Average ``values``; where there are none, return a 0 that backward can start from."""
     return values.mean() if len(values) else (0 * embeddings).sum()
-
-
-def safe_acos(cosines: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return angles in [0, pi]; what lies at or beyond -1 and 1 is exact and gets no gradient."""
-    inside = cosines.abs() < 1
-    # As in safe_sqrt: the derivative at the ends is infinite and must stay out of the graph.
-    return torch.where(inside, torch.where(inside, cosines, 0.0).acos(), cosines.detach().clamp(-1, 1).acos())
 
 
 def falling_cosine(angles: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

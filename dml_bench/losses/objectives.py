@@ -21,7 +21,7 @@ OBJECTIVES: Slot[Objective] = Slot("objective")
 @OBJECTIVES.part("softmax")
 def softmax(logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
     """Return the cross-entropy ``logsumexp_j z_j - z_y``, >= 0."""
-    return F.cross_entropy(logits, labels, reduction="none")
+    return -_own(logits.log_softmax(dim=1), labels)
 
 
 @OBJECTIVES.part("nca")
@@ -47,7 +47,8 @@ class Bootstrap:
     def __call__(self, logits: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Return the mixed cross-entropy."""
         scores = logits.log_softmax(dim=1)
-        return -self.beta * _own(scores, labels) - (1 - self.beta) * scores.max(dim=1).values
+        aims = torch.stack([labels, scores.detach().argmax(dim=1)], dim=1)
+        return scores.gather(1, aims) @ scores.new_tensor([-self.beta, self.beta - 1])
 
 
 @OBJECTIVES.register("hinge")

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import partial, reduce
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dml_bench.epoch import EpochContext
 from dml_bench.losses import margins as margin_parts
 from dml_bench.losses import negatives as negative_parts
-from dml_bench.losses.centers import Init, Pooling, gaussian, single
+from dml_bench.losses.centers import Init, Pooling, gaussian, nearest, single
 from dml_bench.losses.ensemble import Ensemble, independent
-from dml_bench.losses.loss import Loss, Task, check_embeddings
+from dml_bench.losses.loss import Loss, Task, check_embeddings, check_tensor
 from dml_bench.losses.margins import Margin, PerClass, Target, is_angular
 from dml_bench.losses.memory import check_memory
-from dml_bench.losses.negatives import Negatives
+from dml_bench.losses.negatives import Candidates, Negatives
 from dml_bench.losses.numerics import full_precision
 from dml_bench.losses.objectives import Objective, softmax
 from dml_bench.losses.regularizers import Regularizer
+from dml_bench.losses.rivals import Rivals
 from dml_bench.losses.sense import check_combination
-from dml_bench.losses.similarity import Product, Similarity, cosine
+from dml_bench.losses.similarity import Product, Similarity, cosine, squared_sines
 from dml_bench.losses.weighting import Weighting
 
 
@@ -37,8 +39,9 @@ class ProxyLoss(Loss):
         similarity: ``(N, D), (C, K, D) -> (N, C, K)``.
         centers_per_class: K >= 1.
         pooling: ``(N, C, K) -> (N, C)``.
-        margin: ``Target -> (N,)``, on the similarity to the own class.
-        negatives: ``(N, C), (N,) margined target, (N,) labels -> (N, C)``, on the similarities to other classes.
+        margin: ``Target -> (N,)``, what it adds to the similarity to the own class.
+        negatives: ``(N, C), (N,) margined target, (N,) labels -> (N, C)``, on the similarities to other classes;
+            for ``Candidates`` the loss keeps a ``Rivals``.
         scale: > 0, multiplies similarities after the margin; the inverse of a temperature.
         learn_scale: whether the scale is a parameter that starts at ``scale``.
         bias: ``(C,)``, where the bias starts that is added after the scale; None for no bias.
@@ -103,6 +106,9 @@ class ProxyLoss(Loss):
         self.margins = nn.Parameter(margin.start(task.num_classes)) if isinstance(margin, PerClass) else None
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.similarity, self.pooling, self.margin, self.negatives = similarity, pooling, margin, negatives
+        if isinstance(negatives, Candidates):
+            self.negatives = Rivals(task.num_classes, negatives.count)
+            self.negatives.refresh(self.centers.detach())
         self.objective, self.weighting = objective, tuple(weighting)
         self.regularizers, self.ensemble = tuple(regularizers), ensemble
 
@@ -131,17 +137,26 @@ class ProxyLoss(Loss):
         indices: Int[Tensor, " N"] | None,
     ) -> Target:
         """Return what the margin may use; a loss that knows more of its samples adds it here."""
-        lengths = None
+        lengths, sines = None, None
         if is_angular(self.margin) and isinstance(self.similarity, Product):
             lengths = self.similarity.lengths(embeddings, centers, labels)
+            if self.pooling in (single, nearest):
+                sines = partial(squared_sines, embeddings, centers, labels)
         margins = None if self.margins is None else self._as(self.margins, embeddings)[labels]
-        return Target(similarity, lengths, self.steps, margins)
+        return Target(similarity, lengths, self.steps, margins, squared_sines=sines)
 
     def on_step(self) -> None:
-        """Count the step, and keep learned margins in [0, 1]."""
+        """Count the step, keep learned margins in [0, 1], and let winners join the rivals of whom they beat."""
         self.steps += 1
         if self.margins is not None:
             self.margins.data.clamp_(0, 1)
+        if isinstance(self.negatives, Rivals):
+            self.negatives.join()
+
+    def on_epoch_start(self, context: EpochContext) -> None:
+        """Bring the rivals up to date with the centers, where classes remember any."""
+        if isinstance(self.negatives, Rivals):
+            self.negatives.refresh(self.centers.detach())
 
     def class_scores(self, embeddings: Tensor) -> Tensor:
         """Return the logits without margin, ``(N, C)``; the largest names the predicted class.
@@ -151,16 +166,15 @@ class ProxyLoss(Loss):
         Raises:
             DataError: when ``embeddings`` are not finite floating point of shape ``(N, D)``, N >= 1.
         """
+        check_tensor("embeddings", embeddings)
         if embeddings.ndim == 4:
             rows = self.class_scores(embeddings.movedim(1, -1).flatten(0, 2))
             return rows.reshape(len(embeddings), *embeddings.shape[2:], -1).movedim(-1, 1)
         check_embeddings(embeddings, self.task.embedding_dim)
         with full_precision(embeddings) as wide:
             centers = self._as(self.centers, wide)
-            scores = self.scale * self._scores(
-                wide.to(centers.dtype), centers.mean(0) if centers.ndim == 4 else centers
-            )
-            return scores if self.bias is None else scores + self._as(self.bias, scores)
+            scores = self._scores(wide.to(centers.dtype), centers.mean(0) if centers.ndim == 4 else centers)
+            return self._scaled(scores, self.bias)
 
     def _mean_cost(
         self,
@@ -196,16 +210,25 @@ class ProxyLoss(Loss):
         if self.margin is not margin_parts.none or self.negatives is not negative_parts.none:
             column = labels[:, None]
             similarity = scores.gather(1, column).squeeze(1)
-            target = self.margin(self.aim(similarity, embeddings, centers, labels, indices))
-            scores = self.negatives(scores, target, labels).scatter(1, column, target[:, None])
-        logits = scores if isinstance(self.scale, float) and self.scale == 1 else self.scale * scores
-        return logits if bias is None else logits + self._as(bias, logits)
+            change = self.margin(self.aim(similarity, embeddings, centers, labels, indices))
+            scores = self.negatives(scores, similarity + change, labels).scatter_add(1, column, change[:, None])
+        return self._scaled(scores, bias)
+
+    def _scaled(self, scores: Float[Tensor, "N C"], bias: Float[Tensor, " C"] | None) -> Float[Tensor, "N C"]:
+        if bias is None:
+            return scores if isinstance(self.scale, float) and self.scale == 1 else self.scale * scores
+        bias = self._as(bias, scores)
+        if isinstance(self.scale, Tensor):
+            return torch.addcmul(bias, self.scale.to(scores.dtype), scores)
+        return torch.add(bias, scores, alpha=self.scale)  # one pass over all classes instead of two
 
     def _scores(self, embeddings: Float[Tensor, "N D"], centers: Float[Tensor, "C K D"]) -> Float[Tensor, "N C"]:
         return self.pooling(self.similarity(embeddings, centers))
 
     def _as(self, parameter: Tensor, embeddings: Tensor) -> Tensor:
         """Return a parameter in the wider of its own and the embeddings' precision."""
+        if parameter.dtype == embeddings.dtype:
+            return parameter
         return parameter.to(torch.promote_types(parameter.dtype, embeddings.dtype))
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dml_bench.losses.centers import he_normal_over_classes
-from dml_bench.losses.loss import Loss, Task, check_embeddings
+from dml_bench.losses.loss import Loss, Task, check_embeddings, check_tensor
 from dml_bench.losses.memory import check_memory
 from dml_bench.losses.numerics import MASKED, full_precision
 from dml_bench.losses.similarity import cosine
@@ -58,6 +58,7 @@ class ProxyAnchor(Loss):
         Raises:
             DataError: when ``embeddings`` are not finite floating point of shape ``(N, D)``, N >= 1.
         """
+        check_tensor("embeddings", embeddings)
         if embeddings.ndim == 4:
             rows = self.class_scores(embeddings.movedim(1, -1).flatten(0, 2))
             return rows.reshape(len(embeddings), *embeddings.shape[2:], -1).movedim(-1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,7 +31,11 @@ def merge_centers(centers: Float[Tensor, "C K D"]) -> Float[Tensor, ""]:
         derivative by any one cosine by 316.
     """
     num_classes, per_class, _ = centers.shape
-    products = torch.einsum("ckd,cld->ckl", centers, centers)  # a block per class, never (C K) x (C K)
+    products = _products(centers)
+    if not math.isfinite(
+        products.detach().diagonal(dim1=1, dim2=2).sum()
+    ):  # the squares of float32 numbers overflow from 2e19 on
+        products = _products(unit(centers))
     lengths = safe_sqrt(products.diagonal(dim1=1, dim2=2)).clamp(min=1e-12)
     cosines = products / (lengths[:, :, None] * lengths[:, None, :])
     distances = ((2 - 2 * cosines).clamp(min=0) + 1e-5).sqrt()
@@ -72,6 +77,11 @@ def equidistant(centers: Float[Tensor, "C K D"]) -> Float[Tensor, ""]:
     squares = 2 * count * lengths.square().sum() + 2 * lengths.sum() ** 2 + 4 * spread
     variance = squares / (count * (count - 1)) - (2 * lengths.sum() / (count - 1)) ** 2
     return variance.to(centers.dtype)
+
+
+def _products(centers: Float[Tensor, "C K D"]) -> Float[Tensor, "C K K"]:
+    """Multiply the centers of each class with each other: a block per class, never (C K) x (C K)."""
+    return torch.einsum("ckd,cld->ckl", centers, centers)
 
 
 def _closeness(points: Float[Tensor, "M D"], start: int, rows: int) -> Float[Tensor, ""]:

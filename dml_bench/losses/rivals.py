@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dml_bench.losses.negatives import candidates
+from dml_bench.losses.negatives import among
 from dml_bench.losses.numerics import unit
 from dml_bench.search.classes import nearest_classes
 
@@ -44,7 +44,7 @@ class Rivals(nn.Module):
         """Leave only the candidates of the batch in the race."""
         allowed = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
         allowed[self.candidate_classes(labels)] = True
-        raced = candidates(scores, allowed)
+        raced = among(scores, allowed)
         self._found = self._winners(raced.detach(), labels)
         return raced
 
@@ -71,11 +71,14 @@ class Rivals(nn.Module):
             self.queues[owners] = _merge(found, self.queues[owners])
             self._found = None
 
-    def refresh(self, centers: Float[Tensor, "C D"]) -> None:
-        """Drop rivals whose centers turned away, and fill up with the classes whose centers are most similar."""
-        directions = unit(centers)
+    def refresh(self, centers: Float[Tensor, "C K D"]) -> None:
+        """Drop rivals whose centers turned away, and fill up with the classes whose centers are most similar.
+
+        Several centers of a class are compared by their mean direction.
+        """
+        directions = unit(unit(centers).mean(dim=1))
         nearest = nearest_classes(directions, self.queues.shape[1])
-        rows = max(1, (1 << 24) // max(1, self.queues.shape[1] * centers.shape[1]))
+        rows = max(1, (1 << 24) // max(1, self.queues.shape[1] * centers.shape[2]))
         for start in range(0, len(centers), rows):
             block = slice(start, start + rows)
             queue = self.queues[block]

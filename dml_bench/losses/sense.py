@@ -8,10 +8,10 @@ from dml_bench.errors import OptionError, Problem
 from dml_bench.losses.centers import Pooling, single
 from dml_bench.losses.ensemble import Ensemble, independent
 from dml_bench.losses.margins import Margin, PerClass, is_angular
-from dml_bench.losses.negatives import Negatives, SupportVector
+from dml_bench.losses.negatives import Candidates, Negatives, SupportVector
 from dml_bench.losses.objectives import Objective, nca, nothing, softmax
 from dml_bench.losses.regularizers import MeanMargin, Regularizer
-from dml_bench.losses.similarity import Product, Similarity, cosine
+from dml_bench.losses.similarity import Gaussian, Product, Similarity, cosine
 
 
 def check_combination(
@@ -40,6 +40,7 @@ def check_combination(
         *_margin(similarity, margin, centers_per_class),
         *_similarity(similarity, negatives, bias),
         *_counts(centers_per_class, pooling, members, ensemble),
+        *(_candidates(similarity, members, sampled) if isinstance(negatives, Candidates) else ()),
     ]
     if any(isinstance(part, MeanMargin) for part in regularizers) and not isinstance(margin, PerClass):
         problems.append(Problem(("regularizer",), "mean_margin rewards learned margins, which only per_class has"))
@@ -76,6 +77,18 @@ def _similarity(similarity: Similarity, negatives: Negatives, bias: bool) -> Ite
             "undoes what normalised centers and distances are for, classes of equal standing: use dot or feature_cosine"
         )
         yield Problem(("bias",), reason)
+
+
+def _candidates(similarity: Similarity, members: int, sampled: bool) -> Iterator[Problem]:
+    path = ("negatives",)
+    if isinstance(similarity, Gaussian):
+        yield Problem(
+            path, "candidates are the classes of the most similar directions, which gaussian does not compare"
+        )
+    if members > 1:
+        yield Problem(path, f"candidates remembers the rivals of one head, not of {members}: set members to 1")
+    if sampled:
+        yield Problem(path, "candidates chooses the classes of a step, and so does sampled_classes: drop one of them")
 
 
 def _counts(centers_per_class: int, pooling: Pooling, members: int, ensemble: Ensemble) -> Iterator[Problem]:

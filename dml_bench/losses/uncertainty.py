@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dml_bench.epoch import EpochContext
+from dml_bench.errors import OptionError, Problem
 from dml_bench.losses.loss import LOSSES, Task, remembered
 from dml_bench.losses.margins import MeasuredPerClass, Target
 from dml_bench.losses.proxy import ProxyLoss
@@ -41,6 +43,7 @@ class UncertaintySoftmax(ProxyLoss):
 
     class_margins: Tensor
     penalties: Tensor
+    needs_dropout = True
     sized_by_training_set = ("penalties",)
 
     def __init__(
@@ -174,7 +177,14 @@ def _others(logits: Float[Tensor, "n C"], labels: Int[Tensor, " n"]) -> Float[Te
     return logits.scatter(1, labels[:, None], -torch.inf)
 
 
-@LOSSES.register("uncertainty_softmax")
+def _refuse_certainty(recipe: Mapping[str, Any]) -> None:
+    """Refuse a network that says of itself that it drops nothing out."""
+    if recipe["backbone"].get("dropout") == 0:
+        message = "must be > 0 for uncertainty_softmax, which measures how much passes with dropout differ, not 0.0"
+        raise OptionError([Problem(("backbone", "dropout"), message)])
+
+
+@LOSSES.register("uncertainty_softmax", beside=_refuse_certainty)
 def uncertainty_softmax(
     task: Task,
     /,

@@ -62,6 +62,7 @@ def check_point(point: Point, vocabulary: Vocabulary) -> tuple[Run | None, list[
         recipe = Recipe.model_validate(values)
     except ValidationError as error:
         return None, [*map(_schema_problem, error.errors()), *problems]
+    problems = problems or list(_misfits(values, vocabulary))
     return (None, problems) if problems else (complete(recipe, vocabulary, point.axes), [])
 
 
@@ -106,6 +107,20 @@ def _fill(values: dict[str, Any], path: Path, registry: Registry[Any]) -> list[P
     except OptionError as error:
         return [Problem((*path, *problem.path), problem.message) for problem in error.problems]
     return []
+
+
+def _misfits(values: dict[str, Any], vocabulary: Vocabulary) -> Iterator[Problem]:
+    """Yield what choices that are right by themselves have against the rest of the recipe."""
+    for path, kind in CHOICES.items():
+        choice: Any = values
+        for part in path:
+            choice = choice.get(part) if isinstance(choice, dict) else None
+        beside = vocabulary.registries[kind][choice["name"]].beside if isinstance(choice, dict) else None
+        if beside:
+            try:
+                beside(values)
+            except OptionError as error:
+                yield from error.problems
 
 
 def _default(path: Path) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from dml_bench.recipe.schema import Recipe
 from dml_bench.registry import Registry
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import find_run, prepare
-from dml_bench.training.listening import check_judge
+from dml_bench.training.listening import check_dropout, check_judge
 from dml_bench.training.optimizers import OPTIMIZERS
 from dml_bench.training.schedules import SCHEDULES
 
@@ -74,9 +74,11 @@ class Plan:
 def _rehearse(recipe: Recipe, split: Split) -> None:
     """Build all that a run needs and train nothing: this shows the mistakes that only the data can show."""
     try:
-        _, loss = assemble(recipe, split)
+        model, loss = assemble(recipe, split)
     except OptionError as error:
         raise _located("loss", error) from None
+    if loss and loss.needs_dropout:
+        _fits(model)
     if loss and recipe.training:
         training = recipe.training
         sampler = _build("sampler", SAMPLERS, training.sampler, split.train.labels)
@@ -84,6 +86,13 @@ def _rehearse(recipe: Recipe, split: Split) -> None:
             check_judge(loss)
         _build("optimizer", OPTIMIZERS, training.optimizer, [{"params": [nn.Parameter(torch.zeros(1))]}])
         _build("schedule", SCHEDULES, training.schedule, training.epochs)
+
+
+def _fits(model: nn.Module) -> None:
+    try:
+        check_dropout(model)
+    except OptionError as error:
+        raise RecipeError(str(error)) from None
 
 
 def _build(part: str, registry: Registry[Any], choice: Mapping[str, Any], *facts: Any) -> Any:

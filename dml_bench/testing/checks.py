@@ -107,9 +107,8 @@ def length(key: str) -> Iterator[Finding]:
         outwards = (pull * case.x).sum(dim=1).abs().max() / pull.norm(dim=1).max().clamp(min=1.0)
         lengths = torch.linspace(0.1, 9.0, len(case.y), dtype=torch.float64)[:, None]
         change = (loss(lengths * case.x, case.y) - loss(case.x, case.y)).abs()
-        yield measured(
-            "invariant", "the same for embeddings of any length", float(torch.maximum(outwards, change.detach())), 1e-9
-        )
+        error = float(torch.maximum(outwards, change.detach()))
+        yield measured("invariant", "the same value for embeddings of any length", error, 1e-9)
 
 
 def single_precision(key: str) -> Iterator[Finding]:

@@ -41,3 +41,8 @@ class Finding:
 def measured(kind: str, what: str, error: float, bound: float) -> Finding:
     """Return the finding that passes when ``error <= bound``; NaN never does."""
     return Finding(kind, what, error <= bound, error, bound)
+
+
+def short(value: object) -> str:
+    """Write the value of an option without the digits that nobody reads."""
+    return f"{value:.6g}" if isinstance(value, float) and len(repr(value)) > 8 else str(value)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dml_bench.losses import LOSSES, Loss
 from dml_bench.testing.cases import Batch, make
+from dml_bench.testing.finding import short
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _share(ours: Loss, theirs: Loss) -> None:
 
 
 def _call(key: str, options: Mapping[str, Any]) -> str:
-    return f"{key}({', '.join(f'{name}={value}' for name, value in options.items())})"
+    return f"{key}({', '.join(f'{name}={short(value)}' for name, value in options.items())})"
 
 
 def _unit_without_bias(loss: Loss) -> None:
@@ -181,6 +182,17 @@ ALL = [
     Identity("proxy", {"centers": "nearest", "margin": {"additive": 0.01}, "scale": 20.0}, "hardtriple"),
     Identity(
         "proxy", {"margin": {"angular": 0.5}, "negatives": {"support_vector": 1.2}, "scale": 30.0}, "sv_arc_softmax"
+    ),
+    Identity(
+        "proxy",
+        {
+            "margin": "per_class",
+            "negatives": {"candidates": 2},
+            "regularizer": [{"mean_margin": 20.0}],
+            "scale": 30.0,
+        },
+        "adaptiveface",
+        {"candidates": 2},
     ),
     Identity("proxy", {"similarity": "negative_squared_distance", "objective": "nca", "scale": 9.0}, "proxy_nca"),
     Identity("proxy", {"similarity": "dot", "bias": True, "weighting": [{"focal": 2.0}]}, "focal"),

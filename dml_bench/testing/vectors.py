@@ -15,6 +15,7 @@ from torch import Tensor
 from dml_bench.losses import build
 from dml_bench.losses.hierarchy import hierarchical_triplet
 from dml_bench.losses.quintuplet import quintuplet_costs
+from dml_bench.testing.finding import short
 
 TENSORS = {"W": "centers", "P": "centers", "Wv": "centers", "b": "bias", "m_c": "margins"}
 """Symbols of the literature to names of learned tensors."""
@@ -104,7 +105,7 @@ class Vector:
         return options
 
     def __str__(self) -> str:
-        return f"{self.loss}({', '.join(f'{k}={v}' for k, v in self.options.items())})"
+        return f"{self.loss}({', '.join(f'{k}={short(v)}' for k, v in self.options.items())})"
 
 
 @cache

@@ -29,9 +29,8 @@ def epoch_context(model: nn.Module, train: ImageSet, *, seed: int, epoch: int, d
     passes = count(1)
 
     def run(dropout: bool) -> Tensor:
-        if dropout and not dropout_layers(model):
-            message = "needs a network with dropout > 0, such as {name: convnet, dropout: 0.2}"
-            raise OptionError([Problem(("backbone",), message)])
+        if dropout:
+            check_dropout(model)
         with drawing(derive_seed(seed, "dropout", epoch, next(passes) if dropout else 0), device):
             return _embed(model, train, device, dropout)
 
@@ -53,6 +52,13 @@ def drawing(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+def check_dropout(model: nn.Module) -> None:
+    """Refuse a network that drops nothing out with an OptionError."""
+    if not dropout_layers(model):
+        message = "needs a network with dropout > 0, such as {name: convnet, dropout: 0.2}"
+        raise OptionError([Problem(("backbone",), message)])
 
 
 def check_judge(loss: Loss) -> None:

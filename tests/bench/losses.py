@@ -63,8 +63,18 @@ class Duel:
 class Plain(nn.Module):
     """Softmax by ``F.linear`` and ``F.cross_entropy``, the shortest correct form; ``unit`` says what is normalised."""
 
-    def __init__(self, num_classes: int, dim: int, *, unit: str = "xw", scale: float = 1.0, bias: bool = False) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        dim: int,
+        *,
+        unit: str = "xw",
+        scale: float = 1.0,
+        bias: bool = False,
+        class_weights: bool = False,
+    ) -> None:
         super().__init__()
+        self.class_weights = torch.ones(num_classes) if class_weights else None
         self.weight = nn.Parameter(torch.randn(num_classes, dim))
         self.bias = nn.Parameter(torch.zeros(num_classes)) if bias else None
         self.unit, self.scale = unit, scale
@@ -77,7 +87,9 @@ class Plain(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the mean cross-entropy."""
-        return F.cross_entropy(self.logits(x), y)
+        if self.class_weights is None:
+            return F.cross_entropy(self.logits(x), y)
+        return F.cross_entropy(self.logits(x), y, self.class_weights, reduction="sum") / len(y)
 
 
 class Rows(Plain):
@@ -94,23 +106,47 @@ class Rows(Plain):
 
 
 class Margined(Plain):
-    """A plain softmax with the target's cosine changed, and harder negatives raised if ``t`` is above 1."""
+    """A plain softmax with the target changed, and harder negatives raised if ``t`` is above 1.
+
+    ``beta`` below 1 trusts the labels only so far, and ``learned`` adds a margin per class that is rewarded.
+    """
 
     def __init__(
-        self, num_classes: int, dim: int, change: Callable[[Tensor], Tensor], scale: float, t: float = 1.0
+        self,
+        num_classes: int,
+        dim: int,
+        change: Callable[[Tensor], Tensor],
+        scale: float,
+        t: float = 1.0,
+        *,
+        unit: str = "xw",
+        beta: float = 1.0,
+        learned: bool = False,
     ) -> None:
-        super().__init__(num_classes, dim)
-        self.change, self.factor, self.t = change, scale, t
+        super().__init__(num_classes, dim, unit=unit)
+        self.change, self.factor, self.t, self.beta = change, scale, t, beta
+        self.margins = nn.Parameter(torch.full((num_classes,), 0.35)) if learned else None
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the mean cross-entropy with the margin."""
+        logits = self.margined(x, y)
+        if self.beta < 1:
+            trusted, own = (F.cross_entropy(logits, aim) for aim in (y, logits.argmax(1)))
+            return self.beta * trusted + (1 - self.beta) * own
+        value = F.cross_entropy(logits, y)
+        return value if self.margins is None else value - 20 * self.margins.mean()
+
+    def margined(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the scaled logits with the margin on the target."""
         cosines = self.logits(x)
         rows = torch.arange(len(y))
         target = self.change(cosines[rows, y])
+        if self.margins is not None:
+            target = target - self.margins[y]
         if self.t > 1:
             cosines = torch.where(cosines > target[:, None], self.t * cosines + self.t - 1, cosines)
         margined = cosines.index_put((rows, y), target)
-        return F.cross_entropy(self.factor * margined, y)
+        return self.factor * margined
 
 
 class Mined(nn.Module):
@@ -211,14 +247,13 @@ def _proxy_rivals() -> list[tuple[str, str, Callable[[int, int], nn.Module], dic
     def hardest(losses: Tensor, logits: Tensor, y: Tensor) -> Tensor:
         return losses.topk(int(0.7 * len(losses))).values.mean()
 
-    def bootstrap(losses: Tensor, logits: Tensor, y: Tensor) -> Tensor:
-        return (0.9 * losses + 0.1 * F.cross_entropy(logits, logits.argmax(1), reduction="none")).mean()
-
     def arc(cosine: Tensor) -> Tensor:
         return (cosine.clamp(-1 + 1e-7, 1 - 1e-7).acos() + 0.5).cos()
 
-    def margined(change: Callable[[Tensor], Tensor], scale: float, t: float = 1.0) -> Callable[[int, int], nn.Module]:
-        return lambda c, d: Margined(c, d, change, scale, t)
+    def margined(
+        change: Callable[[Tensor], Tensor], scale: float, t: float = 1.0, **options: Any
+    ) -> Callable[[int, int], nn.Module]:
+        return lambda c, d: Margined(c, d, change, scale, t, **options)
 
     softmax = "F.linear + F.cross_entropy"
     unit = "F.normalize + " + softmax
@@ -231,15 +266,15 @@ def _proxy_rivals() -> list[tuple[str, str, Callable[[int, int], nn.Module], dic
         ("coco", unit, plain(scale=7.0), {}),
         ("ohem", softmax + " + topk", rows(hardest, unit="", bias=True), {}),
         ("focal", softmax + " + focal", rows(focal, unit="", bias=True), {}),
-        ("class_balanced", softmax, plain(unit="", bias=True), {}),
-        ("nra", unit + " twice", rows(bootstrap, scale=64.0), {}),
-        ("sm_softmax", softmax, plain(unit=""), {}),
+        ("class_balanced", softmax + " + weights", plain(unit="", bias=True, class_weights=True), {}),
+        ("nra", unit + " twice + acos", margined(arc, 64.0, beta=0.9), {}),
+        ("sm_softmax", softmax + " + margin", margined(lambda z: z - 0.5, 1.0, unit=""), {}),
         ("am_softmax", unit + " + margin", margined(lambda c: c - 0.35, 30.0), {}),
         ("am_softmax", "PML CosFaceLoss", pml("CosFaceLoss"), {}),
         ("arcface", unit + " + acos", margined(arc, 64.0), {}),
         ("arcface", "PML ArcFaceLoss", pml("ArcFaceLoss"), {}),
         ("combined_margin", unit + " + acos", margined(lambda c: arc(c) - 0.2, 64.0), {}),
-        ("adaptiveface", unit + " + margin", margined(lambda c: c - 0.35, 30.0), {}),
+        ("adaptiveface", unit + " + margins", margined(lambda c: c, 30.0, learned=True), {}),
         ("sv_softmax", unit + " + where", margined(lambda c: c, 30.0, 1.2), {}),
         ("sv_am_softmax", unit + " + margin + where", margined(lambda c: c - 0.35, 30.0, 1.2), {}),
         ("sv_arc_softmax", unit + " + acos + where", margined(arc, 30.0, 1.2), {}),

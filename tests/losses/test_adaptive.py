@@ -125,7 +125,7 @@ def test_winners_join_in_front_and_push_the_oldest_out():
 
 def test_rivals_that_turned_away_leave():
     rivals = Rivals(4, 2)
-    centers = torch.tensor([[1.0, 0.0], [0.9, 0.1], [-1.0, 0.1], [0.5, 0.5]])
+    centers = torch.tensor([[1.0, 0.0], [0.9, 0.1], [-1.0, 0.1], [0.5, 0.5]])[:, None]
     rivals.refresh(centers)
     assert rivals.queues[0].tolist() == [1, 3]
     rivals.queues[0] = torch.tensor([2, 3])

@@ -6,8 +6,10 @@ import sys
 import pytest
 import torch
 
+from dml_bench.errors import DataError
 from dml_bench.losses import LOSSES, build
 from dml_bench.losses.numerics import masked_logsumexp, pairwise_distances, safe_sqrt, softplus
+from dml_bench.losses.regularizers import merge_centers
 
 ANGULAR = [("arcface", {"overflow": mode}) for mode in ("continuous", "easy", "none")]
 ALL = [(entry.name, {}) for entry in LOSSES] + ANGULAR
@@ -135,3 +137,21 @@ def test_small_and_unsigned_labels_and_listed_counts_are_fine():
     x = torch.randn(3, 6)
     values = {loss(x, torch.tensor([0, 1, 2], dtype=kind)).item() for kind in (torch.uint8, torch.uint16, torch.int64)}
     assert len(values) == 1
+
+
+@pytest.mark.parametrize("length", [1e-3, 1e19, 1e30])
+def test_centers_of_any_length_are_merged(length):
+    torch.manual_seed(0)
+    centers = torch.randn(4, 3, 5)
+    scaled = (length * centers).requires_grad_()
+    value = merge_centers(scaled)
+    torch.testing.assert_close(value, merge_centers(centers))
+    value.backward()
+    assert scaled.grad.isfinite().all()
+
+
+def test_npair_says_that_its_products_overflow():
+    x = 1e20 * torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(DataError, match=r"npair multiplies .* overflow torch.float32: the longest is \de\+20 long"):
+        build("npair", 2, 3)(x, torch.tensor([0, 0, 1, 1]))
+    assert build("npair", 2, 3)(x.double(), torch.tensor([0, 0, 1, 1])).isfinite()

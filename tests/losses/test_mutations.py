@@ -11,7 +11,6 @@ from dml_bench.losses import (
     loss,
     margins,
     miners,
-    numerics,
     objectives,
     pairs,
     regularizers,
@@ -46,17 +45,19 @@ def detached_weights(self, similarities):
 
 
 def wrong_side(self, target):
-    return target.similarity + self.margin
+    return torch.full_like(target.similarity, self.margin)
 
 
-def lost_sign(self, cosine):
-    sine = numerics.safe_sqrt((1 - cosine) * (1 + cosine))
+def lost_sign(self, cosine, sine):
     return cosine * math.cos(self.margin) + sine * math.sin(self.margin)
 
 
-def degrees(self, cosine):
-    sine = numerics.safe_sqrt((1 - cosine) * (1 + cosine))
+def degrees(self, cosine, sine):
     return cosine * math.cos(math.radians(self.margin)) - sine * math.sin(math.radians(self.margin))
+
+
+def naked_sine(target):
+    return ((1 - target.cosine) * (1 + target.cosine)).sqrt()
 
 
 def wrong_divisor(centers):
@@ -159,8 +160,8 @@ MUTATIONS = [
     ("am_softmax", margins.Additive, "__call__", wrong_side),
     ("arcface", margins.Angular, "_shift", lost_sign),
     ("arcface", margins.Angular, "_shift", degrees),
-    ("arcface", margins, "safe_sqrt", torch.sqrt),
-    ("combined_margin", margins, "safe_acos", torch.acos),
+    ("arcface", margins.Target, "sine", property(naked_sine)),
+    ("combined_margin", margins.Target, "sine", property(naked_sine)),
     ("l_softmax", margins, "chebyshev", one_turn_too_many),
     ("c_triplet", Hinge, "__call__", mean_for_sum),
     ("proxy_nca", objectives, "_others", everyone),

@@ -62,6 +62,29 @@ def test_an_ensemble_of_annealed_focal_losses_with_three_centers(make, clustered
     assert loss.class_scores(clustered.x).shape == (len(clustered.y), 5)
 
 
+def test_candidates_with_several_centers_remember_step_and_save(make, clustered):
+    options = {"centers": "nearest", "centers_per_class": 3, "negatives": {"candidates": 1}, "scale": 20}
+    loss, everyone = make("proxy", **options), make("proxy", **{**options, "negatives": "none"})
+    x, y = clustered.x[:3].requires_grad_(), clustered.y[:3]
+    loss(x, y).backward()
+    (rival,) = loss.negatives.queues[0].tolist()
+    means = torch.nn.functional.normalize(loss.centers.detach(), dim=-1).mean(1)
+    cosines = torch.nn.functional.cosine_similarity(means[:1], means).tolist()
+    assert rival == max(range(1, 5), key=lambda c: cosines[c])
+    logits = everyone.class_scores(x)[:, [0, rival]]
+    expected = torch.nn.functional.cross_entropy(logits, torch.zeros(3, dtype=torch.long))
+    torch.testing.assert_close(loss(x, y), expected)
+    assert (loss.centers.grad.abs().sum((1, 2)) > 0).nonzero()[:, 0].tolist() == sorted([0, rival])
+
+    loss.centers.data.copy_(loss.centers.data.roll(1, 0))
+    loss(x, y)
+    loss.on_step()
+    other = make("proxy", seed=3, **options)
+    other.load_state_dict(loss.state_dict())
+    assert torch.equal(other.negatives.queues, loss.negatives.queues)
+    assert torch.equal(other(x, y), loss(x, y))
+
+
 def test_weightings_compose_left_to_right(make, clustered):
     loss = make("proxy", class_counts=COUNTS, weighting=["focal", "class_weights", {"hardest": 0.5}], scale=5)
     logits = loss.class_scores(clustered.x)
@@ -112,6 +135,10 @@ def test_the_example_of_a_recipe_is_spelt_out():
         ({"negatives": "support_vector", "similarity": "dot"}, "negatives: support_vector weighs by 1 . cos"),
         ({"centers_per_class": 3}, "centers: single takes one center per class, not 3"),
         ({"ensemble": "hsic"}, "ensemble: compares members"),
+        ({"negatives": "candidates", "similarity": "gaussian"}, "negatives: candidates are .* which gaussian does not"),
+        ({"negatives": "candidates", "members": 2}, "negatives: candidates remembers the rivals of one head, not of 2"),
+        ({"negatives": "candidates", "sampled_classes": 5}, "negatives: candidates chooses the classes of a step"),
+        ({"negatives": {"candidates": 0}}, "negatives.candidates.count: must be greater than or equal to 1"),
         ({"regularizer": ["mean_margin"]}, "regularizer: mean_margin rewards learned margins"),
     ],
     ids=str,

@@ -231,3 +231,10 @@ def test_what_means_the_same_has_the_same_id(one, other):
 @pytest.mark.parametrize("change", ["seed=3", "name=other", "data_root=/data", "description=words"])
 def test_what_changes_no_digit_leaves_the_id(change):
     assert read_recipe(MINIMAL, VOCABULARY, [change])[0].recipe_id == read_recipe(MINIMAL, VOCABULARY)[0].recipe_id
+
+
+def test_choices_that_do_not_fit_each_other_are_refused(tmp_path):
+    text = "dataset: digits\nbackbone: {name: convnet}\nloss: uncertainty_softmax\n"
+    (found,) = mistakes(text, tmp_path)
+    assert found.startswith("test.yaml:2: backbone.dropout: must be > 0 for uncertainty_softmax")
+    assert read(text, tmp_path, ["backbone.dropout=0.2"])
