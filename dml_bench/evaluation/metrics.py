@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -48,10 +48,12 @@ class RankMetric(Metric):
     Args:
         per_query: maps ranks to values ``(Q,)``.
         depth: how far down ranks must be known, given the number of relevant items; None for the best one's alone.
+        macro: whether each class counts the same, however many queries it has.
     """
 
     per_query: Callable[[Ranks], PerQuery]
     depth: Callable[[int], int] | None
+    macro: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,28 +94,53 @@ METRICS: Registry[Metric] = Registry(
 """Factories ``(*, ...) -> Metric``; what follows an ``@`` is an option, written as a number."""
 
 
+ALL_METRICS = (
+    *("recall@1", "recall@2", "recall@4", "recall@8", "precision@1", "map@r", "map@10", "r_precision", "mrr"),
+    *("macro_recall@1", "nmi", "ami", "ari", "pairwise_f1", "center_accuracy", "center_accuracy_macro"),
+    *("roc_auc", "eer", "tar@0.01", "tar@0.001", "intra_inter_ratio", "alignment", "uniformity", "spectral_decay"),
+)
+"""One of every kind that needs nothing but embeddings and labels."""
+
+
 def parse_metric(name: str) -> Metric:
-    """Return the metric that users call ``name``: ``recall@10`` is ``recall@k`` with k = 10, ``tar@1e-3`` ``tar@far``.
+    """Return the metric that users call ``name``.
+
+    ``recall@10`` is ``recall@k`` with k = 10, ``tar@1e-3`` is ``tar@far`` with far = 0.001, and ``nmi_geometric`` is
+    ``nmi`` with that average. ``macro_`` before a ranking metric asks for the mean over classes of the means over their
+    queries.
 
     Raises:
         OptionError: for an unknown name, with the closest known one, or a number that the metric does not take.
     """
-    word, at, number = name.partition("@")
-    option = {e.name.partition("@")[0]: e.name.partition("@")[2] for e in METRICS if "@" in e.name}.get(word, "")
-    if at and option and (value := _number(number)) is not None:
-        try:
-            return METRICS.build(f"{word}@{option}", **{option: value})
-        except OptionError as error:
-            raise OptionError([Problem((), f"'{name}': {problem}") for problem in error.problems]) from None
-    if name in METRICS and not option:
+    word, at, text = name.partition("@")
+    base, _, average = name.rpartition("_")
+    number = _number(text)
+    written = {entry.name: option.name for entry in METRICS if "@" in entry.name for option in entry.options}
+    for entry, option in written.items():
+        if number is not None and entry == f"{word}@{option}":
+            return _built(name, entry, **{option: number})
+    if name in METRICS and name not in written:
         return METRICS.build(name)
-    known = [e.name for e in METRICS]
-    hint = suggestion(f"{word}{at}k" if at else name, known)
+    if base in ("nmi", "ami"):
+        return _built(name, base, average_method=average)
+    if name.startswith("macro_") and isinstance(metric := parse_metric(name.removeprefix("macro_")), RankMetric):
+        return replace(metric, name=name, macro=True)
+    known = [entry.name for entry in METRICS]
+    hint = suggestion(f"{word}@k" if number is not None else name, known)
+    if at or name in known:
+        hint = hint.replace("@k'", f"@{1 if number is None else text}'")
     raise OptionError([Problem((), f"no metric named '{name}'{hint}; known: {', '.join(known)} (k = 1, 2, ...)")])
 
 
+def _built(name: str, entry: str, **options: object) -> Metric:
+    try:
+        return replace(METRICS.build(entry, **options), name=name)
+    except OptionError as error:
+        raise OptionError([Problem((), f"metric '{name}': {problem}") for problem in error.problems]) from None
+
+
 def _number(text: str) -> int | float | None:
-    """Read ``10`` as an integer and ``1e-3`` as a float; None for anything else."""
-    if re.fullmatch(r"[0-9]{1,9}", text):
+    """Read ``10`` as an integer, ``0.1`` and ``1e-3`` as floats; None for anything else."""
+    if re.fullmatch(r"0|[1-9][0-9]{0,8}", text):
         return int(text)
-    return float(text) if re.fullmatch(r"[0-9]*\.?[0-9]+([eE][-+]?[0-9]{1,3})?", text) else None
+    return float(text) if re.fullmatch(r"(?!0[0-9])[0-9]{1,9}(\.[0-9]{1,18})?([eE][-+]?[0-9]{1,2})?", text) else None

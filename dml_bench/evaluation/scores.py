@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
+from jaxtyping import Float64, Int64
 
 
 @dataclass(frozen=True, eq=False)
 class Scores(Mapping[str, float]):
-    """Metric names mapped to fractions in [0, 1], in the order asked for; compares as a mapping.
+    """Metric names mapped to their values, in the order asked for; compares as a mapping.
 
     Attributes:
         metrics: the mapping itself.
-        queries: items whose class has another item.
-        singletons: items whose class has no other, which are no queries but stay in the gallery.
-        per_query: one value per query; ``query`` is its row, ``first_hit_rank`` the rank of the nearest item of its
-            class (infinity if beyond the ranked depth), and each ranking metric stands under its name. Empty if
-            nothing was ranked.
+        queries: items that ask: those that have another item of their class to find.
+        singletons: items that would ask but have none; they are no queries but stay in the gallery.
+        gallery: items that are searched; 0 if that is not known.
+        per_query: one value per query; ``query`` is its row, ``label`` its class, ``first_hit_rank`` the rank of the
+            nearest item of its class, and each metric that is a mean over queries stands under its name. Empty if no
+            such metric was asked for.
     """
 
     metrics: Mapping[str, float]
     queries: int
     singletons: int
+    gallery: int = 0
     per_query: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, name: str) -> float:
@@ -37,6 +43,16 @@ class Scores(Mapping[str, float]):
 
     def __len__(self) -> int:
         return len(self.metrics)
+
+    def per_class(self) -> dict[str, npt.NDArray[Any]]:
+        """Return ``label``, the number of ``queries``, and the mean of every value per query, one entry per class."""
+        if not self.per_query:
+            return {}
+        labels = self.per_query["label"]
+        counts = np.unique(labels, return_counts=True)[1]
+        names = [name for name in self.per_query if name not in ("query", "label", "first_hit_rank")]
+        means = {name: class_means(labels, self.per_query[name])[1] for name in names}
+        return {"label": np.unique(labels), "queries": counts, **means}
 
     def table(self) -> str:
         """Write one line per metric and one on what was counted.
@@ -49,10 +65,35 @@ class Scores(Mapping[str, float]):
         width = max(map(len, self.metrics))
         lines = [f"{name:<{width}}  {value:.4f}" for name, value in self.metrics.items()]
         items = "item" if self.singletons == 1 else "items"
-        return "\n".join([*lines, f"{self.queries} queries; {self.singletons} {items} without a partner"])
+        among = f" among {self.gallery} items" if self.gallery else ""
+        return "\n".join([*lines, f"{self.queries} queries{among}; {self.singletons} {items} without a partner"])
 
     def to_json(self) -> str:
         """Write metrics and counts, without ``per_query``, as JSON; NaN is null."""
         metrics = {name: None if math.isnan(value) else value for name, value in self.metrics.items()}
-        values = {"metrics": metrics, "queries": self.queries, "singletons": self.singletons}
-        return json.dumps(values, indent=1, allow_nan=False)
+        counts = {"queries": self.queries, "singletons": self.singletons, "gallery": self.gallery}
+        return json.dumps({"metrics": metrics, **counts}, indent=1, allow_nan=False)
+
+    def to_csv(self) -> str:
+        """Write a line of names and one of values; a value that does not exist is empty."""
+        row = {name: "" if math.isnan(value) else repr(value) for name, value in self.metrics.items()}
+        return as_csv(
+            [*row, "queries", "singletons", "gallery"], [[*row.values(), self.queries, self.singletons, self.gallery]]
+        )
+
+
+def class_means(
+    classes: Int64[np.ndarray, " Q"], values: Float64[np.ndarray, " Q"]
+) -> tuple[Int64[np.ndarray, " C"], Float64[np.ndarray, " C"]]:
+    """Return the classes there are, and the mean of the values of each."""
+    found, codes, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    return found, np.bincount(codes, values) / counts
+
+
+def as_csv(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Write a table as CSV."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(rows)
+    return stream.getvalue()

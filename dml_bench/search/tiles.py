@@ -34,7 +34,12 @@ class Rounding:
     @classmethod
     def of(cls, dim: int, dtype: torch.dtype) -> Rounding:
         """Return the bounds for tiles of ``dtype``."""
-        return cls((dim + 8) * torch.finfo(dtype).eps / 2, 2 * (dim + 8) * 2.0**-53)
+        return cls((dim + 8) * torch.finfo(dtype).eps / 2, rounding(dim))
+
+
+def rounding(dim: int) -> float:
+    """Return how far two float64 similarities of the same vectors of length 1 can differ: they count as equal."""
+    return 2 * (dim + 8) * 2.0**-53
 
 
 @dataclass(frozen=True)

@@ -183,14 +183,14 @@ def test_clusters_need_no_pair():
 
 
 def test_scores_print_and_save():
-    scores = Scores({"recall@1": 0.5, "nmi": 1 / 3}, queries=4, singletons=2)
+    scores = Scores({"recall@1": 0.5, "nmi": 1 / 3}, queries=4, singletons=2, gallery=6)
     assert scores.table().splitlines() == [
         "recall@1  0.5000",
         "nmi       0.3333",
-        "4 queries; 2 items without a partner",
+        "4 queries among 6 items; 2 items without a partner",
     ]
     loaded = json.loads(scores.to_json())
-    assert loaded == {"metrics": {"recall@1": 0.5, "nmi": 1 / 3}, "queries": 4, "singletons": 2}
+    assert loaded == {"metrics": {"recall@1": 0.5, "nmi": 1 / 3}, "queries": 4, "singletons": 2, "gallery": 6}
     with pytest.raises(KeyError):
         scores["recall@3"]
     with pytest.raises(AttributeError):
@@ -231,7 +231,7 @@ def broken(row, value):
         (GOOD, LABELS[:5], r"labels: must be \(6,\), one per embedding, not \(5,\)"),
         (GOOD, np.array(LABELS)[:, None], r"labels: must be \(6,\), one per embedding, not \(6, 1\)"),
         (GOOD, np.array(LABELS, dtype=float), "labels: must be integers, not float64"),
-        (GOOD, torch.zeros(6), "labels: must be integers, not float64"),
+        (GOOD, torch.zeros(6), "labels: must be integers, not float32"),
         (GOOD, list("aabbcc"), "labels: must be real numbers, not <U1"),
         (GOOD, range(6), "no class has two items"),
         (GOOD[:1], [3], "no class has two items"),

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from dml_bench.search import neighbors, ranks, tiles
 from dml_bench.search.points import Points, cosine, euclidean
-from dml_bench.search.relevance import Relevance, nearest_relevant
 from dml_bench.search.ranks import rank
+from dml_bench.search.relevance import Relevance, nearest_relevant
 from dml_bench.search.tiles import Workspace
 
 SMALL = Workspace(queries=4, items=6, rows=2, columns=3, strip=6, numbers=64)
