@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Format = Literal["table", "json", "csv"]
 Metrics = Annotated[str, typer.Option(metavar="LIST", help="Names with commas, or 'all'; dml-bench list metrics.")]
-Output = Annotated[Path | None, typer.Option(metavar="OUT.csv")]
+DEFAULT = ",".join(DEFAULT_METRICS)
 
 
 @app.command(epilog="Example: dml-bench evaluate test.npz --metrics recall@1,recall@10,map@r")
@@ -38,7 +38,7 @@ def evaluate(
     pairs: Annotated[
         Path | None, typer.Option(metavar="FILE", help="CSV of pairs to verify: first,second,same[,fold].")
     ] = None,
-    metrics: Metrics = ",".join(DEFAULT_METRICS),
+    metrics: Metrics = DEFAULT,
     distance: Annotated[Literal["cosine", "euclidean"], typer.Option(help="What near means.")] = "cosine",
     restarts: Annotated[int, typer.Option(min=1, help="K-means runs behind nmi, ami, ari, pairwise_f1.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of k-means.")] = 0,

@@ -26,7 +26,7 @@ from dml_bench.evaluation.metrics import (
     parse_metric,
 )
 from dml_bench.evaluation.pairing import all_pairs, listed_pairs
-from dml_bench.evaluation.scores import Scores, class_means
+from dml_bench.evaluation.scores import SPREAD, Scores, class_means
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.schema import DEFAULT_METRICS
 from dml_bench.search.clusters import restarts as clusterings
@@ -189,7 +189,7 @@ class _Work:
             for metric in metrics:
                 values[metric.name].append(metric.score(classes, clusters))
             self.tell("k-means", done, len(seeds))
-        spread = {f"{name}_restart_std": _deviation(found) for name, found in values.items()}
+        spread = {name + SPREAD: _deviation(found) for name, found in values.items()}
         return {name: float(np.mean(found)) for name, found in values.items()} | spread
 
     def paired(self, metrics: Sequence[PairMetric], pairs: PairList | None) -> Found:

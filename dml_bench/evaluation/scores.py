@@ -15,6 +15,10 @@ import numpy.typing as npt
 from jaxtyping import Float64, Int64
 
 
+SPREAD = "_restart_std"
+"""What follows the name of a cluster metric in that of its spread over k-means restarts."""
+
+
 @dataclass(frozen=True, eq=False)
 class Scores(Mapping[str, float]):
     """Metric names mapped to their values, in the order asked for; compares as a mapping.
@@ -62,8 +66,11 @@ class Scores(Mapping[str, float]):
         nmi       0.2500
         4 queries; 1 item without a partner
         """
-        width = max(map(len, self.metrics))
-        lines = [f"{name:<{width}}  {value:.4f}" for name, value in self.metrics.items()]
+        shown = {name: value for name, value in self.metrics.items() if not name.endswith(SPREAD)}
+        width = max(map(len, shown))
+        spreads = {name: self.metrics.get(name + SPREAD, math.nan) for name in shown}
+        ends = {name: "" if math.isnan(std) else f" ± {std:.4f} over restarts" for name, std in spreads.items()}
+        lines = [f"{name:<{width}}  {value:.4f}{ends[name]}" for name, value in shown.items()]
         items = "item" if self.singletons == 1 else "items"
         among = f" among {self.gallery} items" if self.gallery else ""
         return "\n".join([*lines, f"{self.queries} queries{among}; {self.singletons} {items} without a partner"])
