@@ -145,7 +145,7 @@ def _triangle(compare: Comparison, above: Above, space: Workspace) -> Iterator[f
             if start == first:
                 tile.fill_diagonal_(-torch.inf)
             else:
-                above.see(tile.T, columns, first)
+                above.see_columns(tile, columns, slab[rows], first)
             above.see(tile, rows, start)
         yield 1 - ((total - rows.stop) / total) ** 2
 
