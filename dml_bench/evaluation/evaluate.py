@@ -147,10 +147,11 @@ class _Work:
         if not metrics:
             return {}
         relevance = self.items.relevance
-        largest = int(relevance.relevant.max(initial=0))
-        if not largest:
+        if not relevance.relevant.any():
             raise DataError(f"{_nothing(self.items)}, so there is nothing to retrieve")
-        depth = max((metric.depth(largest) for metric in metrics if metric.depth), default=0)
+        depth = np.zeros(len(relevance.relevant), dtype=np.int64)
+        for metric in metrics:
+            depth = np.maximum(depth, metric.depth(relevance.relevant) if metric.depth else 0)
         blocks: list[PerQuery] = []
         ranking = rank(
             *self.items.operands(),

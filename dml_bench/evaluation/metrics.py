@@ -47,12 +47,12 @@ class RankMetric(Metric):
 
     Args:
         per_query: maps ranks to values ``(Q,)``.
-        depth: how far down ranks must be known, given the number of relevant items; None for the best one's alone.
+        depth: how far down ranks must be known, given the numbers of relevant items; None for the best one's alone.
         macro: whether each class counts the same, however many queries it has.
     """
 
     per_query: Callable[[Ranks], PerQuery]
-    depth: Callable[[int], int] | None
+    depth: Callable[[Labels], Labels | int] | None
     macro: bool = False
 
 

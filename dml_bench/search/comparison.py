@@ -81,36 +81,16 @@ class Above:
         self.high = torch.nextafter((best + error).to(dtype), end)[:, None]
         self.count = torch.zeros(len(compare), dtype=torch.int64, device=best.device)
 
-    def see(self, tile: Float[Tensor, "q g"], part: slice, at: int) -> None:
-        """Count in a tile of the queries ``part``, whose first column is item ``at``.
-
-        What is at least ``high`` is above for certain, what is less than ``low`` is not; the rest is compared again.
-        Rows whose largest entry is less than ``low`` have nothing to count.
-
-        Args:
-            tile: similarities, minus infinity where a query meets itself.
-            part: the queries.
-            at: the first item.
-        """
-        rows = self._open(tile.amax(dim=1), part)
-        self._count(tile[rows - part.start] if len(rows) < len(tile) else tile, rows, at)
-
-    def see_columns(self, tile: Float[Tensor, "g q"], part: slice, items: Float[Tensor, "g D"], at: int) -> None:
-        """Count in a tile whose columns are the queries ``part`` and whose rows are ``items``, from item ``at`` on."""
-        rows = self._open(tile.amax(dim=0), part)
-        if 3 * len(rows) < tile.shape[1]:  # the product of a few is faster than gathering columns
-            self._count(self.compare.left[rows] @ items.T, rows, at)
-        elif len(rows):
-            self._count(tile.T, torch.arange(part.start, part.stop, device=rows.device), at)
-
-    def _open(self, largest: Float[Tensor, " q"], part: slice) -> Int64[Tensor, " n"]:
-        """Return which queries have something to count: all of ``part``, if it is most of them."""
+    def reached(self, largest: Float[Tensor, " q"], part: slice) -> Int64[Tensor, " n"]:
+        """Return which of the queries ``part`` have something to count; all of them, if it is most."""
         rows = (largest >= self.low[part, 0]).nonzero()[:, 0]
         return (rows if 2 * len(rows) < len(largest) else torch.arange(len(largest), device=rows.device)) + part.start
 
-    def _count(self, tile: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: int) -> None:
-        if not len(rows):
-            return
+    def see(self, tile: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: int) -> None:
+        """Count in a tile of the queries ``rows``, whose first column is item ``at``.
+
+        What is at least ``high`` is above for certain, what is less than ``low`` is not; the rest is compared again.
+        """
         ones, room = tile.new_ones(tile.shape[1]), torch.empty_like(tile)
         possible = torch.mv(torch.ge(tile, self.low[rows], out=room), ones)
         certain = torch.mv(torch.ge(tile, self.high[rows], out=room), ones)

@@ -1,8 +1,8 @@
-"""Which of a query's nearest items are relevant: lists that are exact however deep, whoever proposes the items.
+"""Which of a query's nearest items are relevant: lists that are exact however deep.
 
-Items are proposed by float32 similarities, FAISS's or a tile's. Those that are too close for float32 to put in order
-are compared again in float64. A query whose list could still depend on an item that was not proposed is ranked again
-against all items.
+FAISS proposes items by float32 similarities. Those that are too close for float32 to put in order are compared again
+in float64. A query whose list could still depend on an item that was not proposed is ranked against all items. So are
+all queries whose lists are to hold a large part of all items.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dml_bench.search.comparison import Comparison
 from dml_bench.search.threads import faiss_threads
-from dml_bench.search.tiles import SEGMENT, Workspace
+from dml_bench.search.tiles import Workspace
 
 Engine = Literal["auto", "faiss", "torch"]
 
@@ -25,29 +25,30 @@ SPARE = 12
 """Items proposed beyond the asked depth: enough that rounding rarely reaches the end of the list."""
 
 
+def is_deep(depth: int, total: int) -> bool:
+    """Return whether a list is so deep that a large part of all items has to be put in order anyway."""
+    return DEEP * (depth + SPARE) >= total
+
+
 class Nearest:
     """The nearest items of a block of queries, gathered while the gallery passes by.
 
     Args:
         compare: the queries.
         depth: how many items a list has, at least 1.
-        engine: who proposes items; ``auto`` is ``torch``.
         space: how much may be held at once.
     """
 
-    def __init__(self, compare: Comparison, depth: int, engine: Engine, space: Workspace) -> None:
+    def __init__(self, compare: Comparison, depth: int, space: Workspace) -> None:
         self.compare, self.depth, self.space = compare, depth, space
-        self.faiss = engine == "faiss"
-        total = len(compare.gallery)
-        wanted = min(depth + SPARE, total)
-        self.proposing = DEEP * wanted < total  # else a large part of all items has to be put in order anyway
-        size = (len(compare), wanted if self.proposing else 0)
+        self.proposing = not is_deep(depth, len(compare.gallery))
+        size = (len(compare), depth + SPARE if self.proposing else 0)
         self.values = torch.full(size, -torch.inf, dtype=compare.left.dtype, device=compare.left.device)
         self.items = torch.zeros(size, dtype=torch.int64, device=compare.left.device)
 
-    def see_slab(self, slab: Float[Tensor, "g D"], at: int) -> None:
+    def see(self, slab: Float[Tensor, "g D"], at: int) -> None:
         """Let FAISS propose items of a slab whose first item is ``at``."""
-        if not (self.faiss and self.proposing):
+        if not self.proposing:
             return
         import faiss
 
@@ -63,21 +64,6 @@ class Nearest:
                 items = items.to(self.items.device) + at
                 values = values.to(self.values).masked_fill_(items == self.compare.own[where, None], -torch.inf)
                 self._offer(where, values, items)
-
-    def see_strip(self, strip: Float[Tensor, "q g"], part: slice, at: int) -> None:
-        """Propose the largest of a strip, a multiple of a segment wide, whose first column is item ``at``."""
-        if self.faiss or not self.proposing:
-            return
-        wanted = self.values.shape[1]
-        if 2 * wanted * SEGMENT > strip.shape[1]:
-            values, items = strip.topk(min(wanted, strip.shape[1]), dim=1)
-            self._offer(part, values, items + at)
-            return
-        segments = strip.unflatten(1, (-1, SEGMENT))
-        chosen = segments.amax(dim=2).topk(wanted, dim=1).indices[:, :, None]  # the largest lie in these
-        values = segments.gather(1, chosen.expand(-1, -1, SEGMENT)).flatten(1)
-        items = (chosen * SEGMENT + torch.arange(SEGMENT, device=chosen.device)).flatten(1)
-        self._offer(part, values, items + at)
 
     def _offer(self, part: slice, values: Float[Tensor, "q k"], items: Int64[Tensor, "q k"]) -> None:
         """Keep the largest of what is held and what is new."""

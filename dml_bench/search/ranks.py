@@ -12,17 +12,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from dml_bench.search.comparison import Above, Comparison
-from dml_bench.search.neighbors import Engine, Nearest
+from dml_bench.search.neighbors import Engine, Nearest, is_deep
 from dml_bench.search.points import Operand
-from dml_bench.search.relevance import Relevance, nearest_relevant
+from dml_bench.search.relevance import Relevance, most_similar_relevant
+from dml_bench.search.targets import Targets
 from dml_bench.search.tiles import Slabs, Workspace, full_precision_products
 
 Tell = Callable[[int, int], None]
 """Hears how many queries are ranked, of how many."""
+See = Callable[[Tensor, Tensor, int], None]
+"""Counts in a tile of some queries, whose first column is a given item."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +54,7 @@ def rank(
     queries: Operand,
     gallery: Operand,
     relevance: Relevance,
-    depth: int = 0,
+    depth: int | Int64[np.ndarray, " Q"] = 0,
     *,
     memory: int = 2**30,
     engine: Engine = "auto",
@@ -66,102 +69,135 @@ def rank(
         queries: their product with ``gallery`` is the similarity.
         gallery: what is ranked.
         relevance: which items are relevant to which queries.
-        depth: relevant items that rank deeper than this may be left out, but for the nearest; 0 for the nearest alone.
+        depth: for all queries or for each, 0 or more: relevant items that rank deeper are left out, but for the
+            nearest.
         memory: working memory, bytes.
-        engine: who proposes the items of the lists; all engines give the same ranks.
+        engine: ``faiss`` reads ranks off lists that FAISS proposes, ``torch`` counts them in tiles, as ``auto`` does;
+            both give the same ranks.
         dtype: of the tiles; float64 is slower and must give the same ranks.
         tell: hears of progress.
     """
-    depth = min(depth, len(gallery))
-    space = Workspace.within(memory, queries.dim, depth, queries.device, dtype.itemsize)
+    depths = np.minimum(np.broadcast_to(depth, len(queries)), len(gallery)).astype(np.int64)
+    asking = relevance.asking
+    deepest = int(depths[asking].max(initial=0))
+    count = max(1, int(np.minimum(depths, relevance.relevant)[asking].max(initial=1)))
+    listing = deepest > 0 and (engine == "faiss" or is_deep(deepest, len(gallery)))
+    columns = 40 * deepest if listing else 80 * count
+    space = Workspace.within(memory, queries.dim, columns, queries.device, dtype.itemsize)
+    mutual = not listing and gallery.center is None and relevance.is_within and len(gallery) <= space.queries
+    rows = np.arange(len(queries), dtype=np.int64) if mutual else asking
     longest = gallery.longest()
     with full_precision_products():
-        best = nearest_relevant(queries, gallery, relevance, space.numbers)
         slabs = Slabs(gallery, space.items, dtype)
-        mutual = not depth and gallery.center is None and relevance.is_within and len(gallery) <= space.queries
-        rows = np.arange(len(queries), dtype=np.int64) if mutual else relevance.asking
         for start in range(0, len(rows), space.queries):
             block = rows[start : start + space.queries]
+            kept = 1 if listing else count
+            values = most_similar_relevant(queries, gallery, relevance, block, kept, space.numbers)
             compare = Comparison(queries, gallery, relevance, block, longest, dtype)
-            above = Above(compare, best[torch.from_numpy(block).to(best.device)])
-            nearest = Nearest(compare, depth, engine, space) if depth else None
-            steps = _triangle(compare, above, space) if mutual else _pass(slabs, compare, above, nearest, space)
+            seen = _Seen.by(compare, values, depths[block], deepest, listing, space)
+            steps = _triangle(compare, seen, space) if mutual else _pass(slabs, compare, seen, space)
             for done in steps:
                 tell(start + int(done * len(block)), len(rows))
-            hits = nearest.hits().cpu().numpy() if nearest else np.zeros((len(block), 0), dtype=bool)
-            asks = relevance.relevant[block] > 0
-            first = above.count.cpu().numpy() + 1
-            yield _ranks(block[asks], relevance.relevant[block[asks]], first[asks], hits[asks])
+            yield seen.ranks(block, relevance.relevant[block])
 
 
-def _pass(
-    slabs: Slabs, compare: Comparison, above: Above, nearest: Nearest | None, space: Workspace
-) -> Iterator[float]:
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What is kept of the tiles that pass by."""
+
+    above: Above
+    targets: Targets | None
+    nearest: Nearest | None
+
+    @classmethod
+    def by(
+        cls,
+        compare: Comparison,
+        values: Float64[Tensor, "n K"],
+        depths: Int64[np.ndarray, " n"],
+        deepest: int,
+        listing: bool,
+        space: Workspace,
+    ) -> _Seen:
+        best = values[:, 0]
+        above = Above(compare, best.masked_fill(best.isneginf(), torch.inf))
+        if listing:
+            return cls(above, None, Nearest(compare, deepest, space))
+        limits = torch.from_numpy(depths).to(values.device)
+        return cls(above, Targets(compare, values, limits) if deepest else None, None)
+
+    def rows(self, tile: Float[Tensor, "q g"], part: slice, at: int) -> None:
+        """See a tile whose rows are the queries ``part``."""
+        largest = tile.amax(dim=1)
+        for some, see in self._wanted(largest, part):
+            see(tile[some - part.start] if len(some) < len(tile) else tile, some, at)
+
+    def columns(self, tile: Float[Tensor, "g q"], part: slice, items: Float[Tensor, "g D"], at: int) -> None:
+        """See a tile whose columns are the queries ``part`` and whose rows are ``items``, from item ``at`` on."""
+        largest = tile.amax(dim=0)
+        for some, see in self._wanted(largest, part):
+            if 3 * len(some) < len(largest):  # the product of a few is faster than gathering columns
+                see(self.above.compare.left[some] @ items.T, some, at)
+            else:
+                see(tile.T, torch.arange(part.start, part.stop, device=tile.device), at)
+
+    def _wanted(self, largest: Float[Tensor, " q"], part: slice) -> Iterator[tuple[Int64[Tensor, " n"], See]]:
+        for one in (self.above, self.targets):
+            if one is not None and len(rows := one.reached(largest, part)):
+                yield rows, one.see
+
+    def ranks(self, queries: Int64[np.ndarray, " n"], relevant: Int64[np.ndarray, " n"]) -> Ranks:
+        """Return what was found for the queries that have a relevant item."""
+        first = self.above.count.cpu().numpy() + 1
+        if self.targets:
+            table, known = self.targets.ranks()
+        else:
+            hits = self.nearest.hits().cpu().numpy() if self.nearest else np.zeros((len(queries), 1), dtype=bool)
+            known = np.count_nonzero(hits, axis=1)
+            table = np.argsort(~hits, axis=1, kind="stable") + 1  # where the hits are, then the rest
+        table[known == 0, 0] = first[known == 0]
+        asks = relevant > 0
+        known = np.maximum(known, 1)[asks]
+        ranks = table[asks][np.arange(table.shape[1]) < known[:, None]]
+        return Ranks(queries[asks], relevant[asks], np.concatenate([[0], np.cumsum(known)]), ranks)
+
+
+def _pass(slabs: Slabs, compare: Comparison, seen: _Seen, space: Workspace) -> Iterator[float]:
     """Let a block of queries see the whole gallery; yield the share of it that is done."""
-    rows = min(space.rows, len(compare))
-    room = compare.left.new_empty(rows, space.strip)
+    room = compare.left.new_empty(min(space.rows, len(compare)), space.columns)
     for at, slab in slabs:
-        if nearest:
-            nearest.see_slab(slab, at)
-        for first in range(0, len(compare), rows):
-            part = slice(first, min(first + rows, len(compare)))
-            for begin in range(0, len(slab), space.strip):
-                strip = room[: part.stop - first]
-                _fill(strip, slab[begin : begin + space.strip], part, at + begin, compare, above, space.columns)
-                if nearest:
-                    nearest.see_strip(strip, part, at + begin)
+        if seen.nearest:
+            seen.nearest.see(slab, at)
+        for first in range(0, len(compare), space.rows):
+            part = slice(first, min(first + space.rows, len(compare)))
+            for start in range(0, len(slab), space.columns):
+                right = slab[start : start + space.columns]
+                tile = room[: part.stop - first, : len(right)]
+                torch.mm(compare.left[part], right.T, out=tile)
+                compare.leave_out_own(tile, part, at + start)
+                if seen.targets and at + start == 0:
+                    seen.targets.close(tile, part)
+                seen.rows(tile, part, at + start)
             yield (at + len(slab) * part.stop / len(compare)) / slabs.total
 
 
-def _fill(
-    strip: Float[Tensor, "q g"],
-    items: Float[Tensor, "i D"],
-    part: slice,
-    at: int,
-    compare: Comparison,
-    above: Above,
-    columns: int,
-) -> None:
-    """Fill the strip with similarities to items from ``at`` on, and count in each tile while it is in the cache."""
-    strip[:, len(items) :] = -torch.inf
-    for start in range(0, len(items), columns):
-        right = items[start : start + columns]
-        tile = strip[:, start : start + len(right)]
-        torch.mm(compare.left[part], right.T, out=tile)
-        compare.leave_out_own(tile, part, at + start)
-        above.see(tile, part, at + start)
-
-
-def _triangle(compare: Comparison, above: Above, space: Workspace) -> Iterator[float]:
+def _triangle(compare: Comparison, seen: _Seen, space: Workspace) -> Iterator[float]:
     """Let all items see each other: each tile above the diagonal serves its rows and its columns as queries."""
-    slab, total = compare.left, len(compare)
-    room = slab.new_empty(space.columns, space.columns)
-    for first in range(0, total, space.columns):
-        rows = slice(first, min(first + space.columns, total))
-        for start in range(first, total, space.columns):
-            columns = slice(start, min(start + space.columns, total))
-            tile = room[: rows.stop - first, : columns.stop - start]
-            torch.mm(slab[rows], slab[columns].T, out=tile)
-            if start == first:
-                tile.fill_diagonal_(-torch.inf)
-            else:
-                above.see_columns(tile, columns, slab[rows], first)
-            above.see(tile, rows, start)
+    left, total, size = compare.left, len(compare), space.columns
+    room = left.new_empty(min(size, total), min(size, total))
+    parts = [slice(start, min(start + size, total)) for start in range(0, total, size)]
+
+    def filled(rows: slice, columns: slice) -> Float[Tensor, "r c"]:
+        tile = room[: rows.stop - rows.start, : columns.stop - columns.start]
+        torch.mm(left[rows], left[columns].T, out=tile)
+        return tile.fill_diagonal_(-torch.inf) if rows == columns else tile
+
+    for part in parts if seen.targets else []:
+        seen.targets.close(filled(part, part), part)
+    for i, rows in enumerate(parts):
+        seen.rows(filled(rows, rows), rows, rows.start)
+        for columns in parts[i + 1 :]:
+            tile = filled(rows, columns)
+            seen.columns(tile, columns, left[rows], rows.start)
+            seen.rows(tile, rows, columns.start)
         yield 1 - ((total - rows.stop) / total) ** 2
-
-
-def _ranks(
-    queries: Int64[np.ndarray, " Q"],
-    relevant: Int64[np.ndarray, " Q"],
-    first: Int64[np.ndarray, " Q"],
-    hits: Bool[np.ndarray, "Q depth"],
-) -> Ranks:
-    """Read the ranks off the lists; where a list has no hit, only the first rank is known."""
-    missing = np.logical_not(hits.any(axis=1))
-    starts = np.concatenate([[0], np.cumsum(np.count_nonzero(hits, axis=1) + missing)])
-    ranks = np.empty(starts[-1], dtype=np.int64)
-    alone = np.zeros(len(ranks), dtype=bool)
-    alone[starts[:-1][missing]] = True
-    ranks[alone] = first[missing]
-    ranks[~alone] = np.nonzero(hits)[1] + 1
-    return Ranks(queries, relevant, starts, ranks)

@@ -53,53 +53,63 @@ class Relevance:
         return np.flatnonzero(self.relevant)
 
 
-def nearest_relevant(queries: Operand, gallery: Operand, relevance: Relevance, numbers: int) -> Float64[Tensor, " Q"]:
-    """Return how similar the most similar relevant item of each query is, in float64; infinity where there is none.
+def most_similar_relevant(
+    queries: Operand, gallery: Operand, relevance: Relevance, rows: Int64[np.ndarray, " n"], count: int, numbers: int
+) -> Float64[Tensor, "n count"]:
+    """Return how similar the most similar relevant items of some queries are, in float64, descending.
 
-    Classes with as many queries and as many items as each other are multiplied together.
+    Where a query has fewer, minus infinity follows. Classes with as many queries and as many items as each other are
+    multiplied together.
 
     Args:
         queries: as for ``rank``.
         gallery: as for ``rank``.
         relevance: as for ``rank``.
+        rows: which queries.
+        count: how many relevant items of each.
         numbers: float64 numbers held at once.
     """
-    asking = relevance.asking
-    best = torch.full((len(queries),), torch.inf, dtype=torch.float64, device=queries.device)
-    best[torch.from_numpy(asking).to(best.device)] = -torch.inf
-    order, classes, first_query, query_counts = _grouped(relevance.query_classes[asking])
+    found = torch.full((len(rows), count), -torch.inf, dtype=torch.float64, device=queries.device)
+    order, classes, first_query, query_counts = _grouped(relevance.query_classes[rows])
     items, item_classes, first_item, item_counts = _grouped(relevance.gallery_classes)
-    places = asking[order]
+    known = np.isin(classes, item_classes)
+    classes, first_query, query_counts = classes[known], first_query[known], query_counts[known]
     there = np.searchsorted(item_classes, classes)
     shapes, which = np.unique(np.stack([query_counts, item_counts[there]]), axis=1, return_inverse=True)
     for shape, (asks, has) in enumerate(shapes.T.tolist()):
         chosen = np.flatnonzero(which.reshape(-1) == shape)
         for some in _pieces(asks, QUERIES_AT_ONCE):
             for others in _pieces(has, ITEMS_AT_ONCE):
-                size = (len(some) + len(others)) * queries.dim + len(some) * len(others)
-                for group in np.split(chosen, range(max(1, numbers // size), len(chosen), max(1, numbers // size))):
-                    at = places[first_query[group, None] + some]
+                size = (len(some) + len(others)) * queries.dim + len(some) * (len(others) + count)
+                step = max(1, numbers // size)
+                for group in np.split(chosen, range(step, len(chosen), step)):
+                    at = order[first_query[group, None] + some]
                     of = items[first_item[there[group], None] + others]
-                    _raise(best, at, of, queries, gallery, relevance.own)
-    return best
+                    _merge(found, at, rows[at], of, queries, gallery, relevance.own)
+    return found
 
 
-def _raise(
-    best: Float64[Tensor, " Q"],
+def _merge(
+    found: Float64[Tensor, "n count"],
+    at: Int64[np.ndarray, "m q"],
     rows: Int64[np.ndarray, "m q"],
     of: Int64[np.ndarray, "m g"],
     queries: Operand,
     gallery: Operand,
     own: Int64[np.ndarray, " Q"],
 ) -> None:
-    """Raise the entries ``rows`` to the largest similarity of these queries to items ``of``."""
+    """Let the entries ``at`` hold the largest of what they hold and of the similarities of ``rows`` to items ``of``."""
     left = queries.take(rows.reshape(-1), torch.float64).view(*rows.shape, -1)
     right = gallery.take(of.reshape(-1), torch.float64).view(*of.shape, -1)
     products = left @ right.mT
     itself = torch.from_numpy(own[rows][:, :, None] == of[:, None, :]).to(products.device)
-    found = products.masked_fill_(itself, -torch.inf).amax(dim=2)
-    where = torch.from_numpy(rows).to(best.device)
-    best[where] = torch.maximum(best[where], found)
+    products.masked_fill_(itself, -torch.inf)
+    where = torch.from_numpy(at).to(found.device)
+    count = found.shape[1]
+    if count == 1:
+        found[where] = torch.maximum(found[where], products.amax(dim=2, keepdim=True))
+    else:
+        found[where] = torch.cat([found[where], products], dim=2).topk(count, dim=2).values
 
 
 def _grouped(

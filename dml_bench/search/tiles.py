@@ -12,9 +12,6 @@ from torch import Tensor
 
 from dml_bench.search.points import Operand
 
-SEGMENT = 32
-"""Neighbouring columns whose largest entry is looked at first when the largest of a row are sought."""
-
 
 @dataclass(frozen=True)
 class Rounding:
@@ -51,7 +48,6 @@ class Workspace:
         items: items of the gallery that are read together.
         rows: queries of a tile.
         columns: items of a tile; it stays in the cache.
-        strip: items whose similarities to the queries of a tile are kept until the nearest are picked.
         numbers: float64 numbers of everything else.
     """
 
@@ -59,17 +55,15 @@ class Workspace:
     items: int
     rows: int
     columns: int
-    strip: int
     numbers: int
 
     @classmethod
-    def within(cls, memory: int, dim: int, depth: int, device: torch.device, itemsize: int) -> Workspace:
-        """Divide ``memory`` bytes: four tenths for the gallery, a quarter for queries and their lists."""
-        rows, columns = (512, 2048) if device.type == "cpu" else (4096, 8192)
-        items = max(columns, int(0.4 * memory) // ((dim + 1) * itemsize))
-        queries = max(rows, memory // 4 // (dim * (itemsize + 8) + 40 * depth + 128))
-        strip = max(1, min(16, memory // 8 // (rows * columns * itemsize))) * columns if depth else columns
-        return cls(queries // rows * rows, items // columns * columns, rows, columns, strip, memory // 64)
+    def within(cls, memory: int, dim: int, each: int, device: torch.device, itemsize: int) -> Workspace:
+        """Divide ``memory`` bytes: four tenths for the gallery, as much for queries, ``each`` bytes more of which."""
+        rows, columns = (1024, 2048) if device.type == "cpu" else (8192, 8192)
+        items = max(columns, int(0.4 * memory) // (dim * itemsize))
+        queries = max(rows, int(0.4 * memory) // (dim * (itemsize + 8) + each + 128))
+        return cls(queries // rows * rows, items // columns * columns, rows, columns, memory // 64)
 
 
 class Slabs:

@@ -6,22 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dml_bench.search import neighbors, ranks, tiles
+from dml_bench.search import neighbors
 from dml_bench.search.points import Points, cosine, euclidean
 from dml_bench.search.ranks import rank
-from dml_bench.search.relevance import Relevance, nearest_relevant
+from dml_bench.search.relevance import Relevance, most_similar_relevant
 from dml_bench.search.tiles import Workspace
 
-SMALL = Workspace(queries=4, items=6, rows=2, columns=3, strip=6, numbers=64)
+SMALL = Workspace(queries=4, items=6, rows=2, columns=3, numbers=64)
 """Several blocks, slabs, strips and tiles even of ten points."""
-
-
-@pytest.fixture(params=["one pass", "many pieces"])
-def pieces(request, monkeypatch):
-    if request.param == "many pieces":
-        monkeypatch.setattr(Workspace, "within", classmethod(lambda cls, *_: SMALL))
-        for module in (tiles, neighbors):
-            monkeypatch.setattr(module, "SEGMENT", 3)
 
 
 def squared_distance(a, b):
@@ -55,21 +47,26 @@ def unit(vectors):
 
 
 FIVES = [(5, 0), (0, 5), (-5, 0), (0, -5), (3, 4), (4, 3), (-3, 4), (4, -3), (-4, -3), (-3, -4)]
+DEEP = st.sampled_from([0, 1000])
+"""No list is read off the whole order, or every list is."""
 rows = st.lists(st.tuples(st.sampled_from(FIVES), st.integers(0, 3)), min_size=1, max_size=14)
 
 
 @settings(max_examples=150, deadline=None)
-@given(rows=rows, depth=st.integers(0, 16), engine=st.sampled_from(["torch", "faiss"]), spare=st.integers(0, 3))
+@given(
+    rows=rows, depth=st.integers(0, 16), engine=st.sampled_from(["torch", "faiss"]), spare=st.integers(0, 3), deep=DEEP
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("small", [False, True])
-def test_ranks_equal_exact_arithmetic_with_duplicates_ties_and_singletons(rows, depth, engine, spare, dtype, small):
+def test_ranks_equal_exact_arithmetic_with_duplicates_ties_and_singletons(
+    rows, depth, engine, spare, deep, dtype, small
+):
     values, classes = [r[0] for r in rows], np.array([r[1] for r in rows])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbors, "SPARE", spare)
-        patch.setattr(neighbors, "DEEP", 1000)
+        patch.setattr(neighbors, "DEEP", deep)
         if small:
             patch.setattr(Workspace, "within", classmethod(lambda cls, *_: SMALL))
-            patch.setattr(tiles, "SEGMENT", 3), patch.setattr(neighbors, "SEGMENT", 3)
         points = Points(np.array(values, dtype=np.float64))
         found = as_mapping(rank(*cosine(points, points), Relevance.within(classes), depth, engine=engine, dtype=dtype))
     exact = expected(unit(values), unit(values), classes, classes, range(len(rows)), dot)
@@ -92,17 +89,16 @@ plain = st.lists(st.tuples(st.tuples(numbers, numbers, numbers), st.integers(0, 
 
 
 @settings(max_examples=150, deadline=None)
-@given(asked=plain, held=plain, depth=st.integers(0, 14), engine=st.sampled_from(["torch", "faiss"]))
+@given(asked=plain, held=plain, depth=st.integers(0, 14), engine=st.sampled_from(["torch", "faiss"]), deep=DEEP)
 @pytest.mark.parametrize("small", [False, True])
-def test_distances_to_a_gallery_rank_as_exact_arithmetic_says(asked, held, depth, engine, small):
+def test_distances_to_a_gallery_rank_as_exact_arithmetic_says(asked, held, depth, engine, deep, small):
     queries, gallery = (np.array([r[0] for r in part], dtype=np.float64) for part in (asked, held))
     classes, others = (np.array([r[1] for r in part]) for part in (asked, held))
     own = np.array([next((g for g, y in enumerate(held) if y == x), -1) for x in asked])  # some lie in the gallery
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbors, "DEEP", 1000)
+        patch.setattr(neighbors, "DEEP", deep)
         if small:
             patch.setattr(Workspace, "within", classmethod(lambda cls, *_: SMALL))
-            patch.setattr(tiles, "SEGMENT", 3), patch.setattr(neighbors, "SEGMENT", 3)
         sides = euclidean(Points(queries, unit=False), Points(gallery, unit=False))
         found = as_mapping(rank(*sides, Relevance(classes, others, own), depth, engine=engine))
     score = lambda a, b: -squared_distance(a, b)  # noqa: E731
@@ -177,10 +173,12 @@ def test_the_nearest_relevant_item_is_found_whatever_the_sizes_of_the_classes():
     points = Points(x)
     relevance = Relevance.within(y)
     u = x / np.linalg.norm(x, axis=1, keepdims=True)
-    s = np.where((y[:, None] == y) & ~np.eye(400, dtype=bool), u @ u.T, -np.inf).max(1)
+    every = np.arange(400)
+    descending = -np.sort(-np.where((y[:, None] == y) & ~np.eye(400, dtype=bool), u @ u.T, -np.inf), axis=1)
     for numbers in (1, 5000, 10**7):
-        best = nearest_relevant(*cosine(points, points), relevance, numbers).numpy()
-        np.testing.assert_allclose(best, np.where(np.isneginf(s), np.inf, s), atol=1e-14)
+        for count in (1, 3, 50):
+            found = most_similar_relevant(*cosine(points, points), relevance, every, count, numbers).numpy()
+            np.testing.assert_allclose(found, descending[:, :count], atol=1e-14)
 
 
 def test_progress_is_told_and_ends_at_the_end():
@@ -189,4 +187,3 @@ def test_progress_is_told_and_ends_at_the_end():
     list(rank(*cosine(Points(x), Points(x)), Relevance.within(y), tell=lambda done, total: heard.append((done, total))))
     assert heard[-1] == (100, 100)
     assert heard == sorted(heard)
-    assert ranks.Ranks is not None
