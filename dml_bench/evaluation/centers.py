@@ -58,9 +58,9 @@ def nearest_centers(
         DataError: if no query has a center of its class.
     """
     classes, codes, counts = np.unique(gallery_labels, return_inverse=True, return_counts=True)
-    place = np.searchsorted(classes, query_labels).clip(max=max(len(classes) - 1, 0))
-    rest = np.where(classes[place] == query_labels, counts[place] - (own >= 0), 0) if len(classes) else 0 * own
-    kept = np.flatnonzero(rest > 0)
+    place = np.searchsorted(classes, query_labels)
+    known = np.isin(query_labels, classes)
+    kept = np.flatnonzero(known)[counts[place[known]] > (own >= 0)[known]]
     if not len(kept):
         raise DataError(f"no class of the {len(queries)} queries has another item in the gallery to be its center")
     step = max(1, memory // (128 * gallery.dim))

@@ -6,6 +6,7 @@ that of pairs of the same class. Pairs are those of a list, or every query with 
 
 from __future__ import annotations
 
+from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,7 +64,7 @@ def tar_at(pairs: PairScores, far: float) -> float:
     number = int(pairs.different.sum())
     if far < 1 / number:
         raise DataError(
-            f"a false accept rate of {far:g} needs {1 / far:,.0f} pairs of different classes; got {number:,}"
+            f"a false accept rate of {far:g} needs {ceil(1 / far):,} pairs of different classes; got {number:,}"
         )
     return float(true[np.searchsorted(false, far, side="right") - 1])
 
