@@ -1,5 +1,6 @@
 """Verification against scikit-learn's curves and plain loops over thresholds."""
 
+import gzip
 from itertools import pairwise
 
 import numpy as np
@@ -109,6 +110,26 @@ def test_thresholds_lie_midway_and_the_highest_of_equally_good_ones_is_taken():
     assert best_threshold(scores([(0, False)])) == np.inf
     up = np.nextafter(1.0, 2)
     assert best_threshold(scores([(1.0, False), (up, True)])) == up
+
+
+def test_the_ten_folds_of_labeled_faces_in_the_wild(data_root):
+    path = data_root / "annotations" / "lfw" / "pairs.txt.gz"
+    if not path.exists():
+        pytest.skip("the folder of real data has no annotations/lfw/pairs.txt.gz")
+    rows = [line.split("\t") for line in gzip.decompress(path.read_bytes()).decode().splitlines()[1:]]
+    same, folds = np.array([len(row) == 3 for row in rows]), np.arange(6000) // 600
+    assert [int(same[folds == fold].sum()) for fold in range(10)] == [300] * 10
+    values = np.random.default_rng(0).normal(size=6000) + 2 * same
+    expected = []
+    for fold in range(10):
+        rest, held = folds != fold, folds == fold
+        cuts = np.sort(values[rest])
+        right = [np.sum((values[rest] >= cut) == same[rest]) for cut in cuts]
+        best = np.flatnonzero(np.array(right) == max(right))[-1]
+        expected.append(np.mean((values[held] >= (cuts[best - 1] + cuts[best]) / 2) == same[held]))
+    found = parse_metric("pair_accuracy").score(PairScores.of(values, same, folds))
+    assert found == pytest.approx(np.mean(expected))
+    assert 0.82 < found < 0.86  # 1 standard deviation on either side of the best threshold: 0.841
 
 
 def test_what_does_not_exist_is_an_error():
