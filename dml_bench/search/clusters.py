@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
+from torch import Tensor
 
 from dml_bench.search.cloud import Cloud, gather
-from dml_bench.search.lloyd import lloyd
+from dml_bench.search.gram import lloyd_by_gram, nearest_rows, products, worthwhile
+from dml_bench.search.lloyd import ITERATIONS, lloyd
 from dml_bench.search.nearest import Engine, Two, nobody, search
 from dml_bench.search.points import Points
 
@@ -57,16 +59,25 @@ def restarts(
     if clusters < 1:
         raise ValueError(f"clusters must be at least 1, not {clusters}")
     cloud = gather(points if isinstance(points, Points) else Points(points, unit=False), memory)
+    if len(cloud) <= clusters:
+        yield from (cloud.place.copy() for _ in seeds)
+        return
+    gram = products(cloud.take(slice(None))) if engine == "auto" and worthwhile(cloud, clusters) else None
     for seed in seeds:
-        if len(cloud) <= clusters:
-            yield cloud.place.copy()
+        start, state = plus_plus(cloud, clusters, np.random.default_rng(seed), engine, gram)
+        if gram is None:
+            found = lloyd(cloud, start, state, engine)
         else:
-            start, state = plus_plus(cloud, clusters, np.random.default_rng(seed), engine)
-            yield lloyd(cloud, start, state, engine)[cloud.place]
+            found = lloyd_by_gram(gram, cloud.copies, torch.from_numpy(start), state.center, ITERATIONS)
+        yield found.cpu().numpy()[cloud.place]
 
 
 def plus_plus(
-    cloud: Cloud, clusters: int, generator: np.random.Generator, engine: Engine = "auto"
+    cloud: Cloud,
+    clusters: int,
+    generator: np.random.Generator,
+    engine: Engine = "auto",
+    gram: Float32[Tensor, "M M"] | None = None,
 ) -> tuple[Int64[np.ndarray, " C"], Two]:
     """Draw centers among the rows, each with probability proportional to the squared distance to those before.
 
@@ -78,20 +89,21 @@ def plus_plus(
         clusters: how many centers, C.
         generator: of the draws.
         engine: who finds the nearest centers.
+        gram: the products of all rows; if given, nobody needs to find any.
 
     Returns:
         Which rows the centers are, and the two nearest centers of each row.
     """
     copies = cloud.copies.cpu().numpy()
     chosen = _draw(copies, 1, generator)
-    state = _offer(cloud, nobody(len(cloud), cloud.mean.device), chosen, 0, engine)
+    state = _offer(cloud, nobody(len(cloud), cloud.mean.device), chosen, 0, engine, gram)
     while len(chosen) < clusters:
         squared = (state.first + cloud.norms).double().cpu().numpy().clip(min=TINY)
         squared[chosen] = 0
         size = int(np.clip(len(chosen), *CANDIDATES))
         candidates = _draw(copies * squared, size, generator)
         accepted = _accept(cloud, candidates, squared, generator)[: clusters - len(chosen)]
-        state = _offer(cloud, state, accepted, len(chosen), engine)
+        state = _offer(cloud, state, accepted, len(chosen), engine, gram)
         chosen = np.concatenate([chosen, accepted])
     return chosen, state
 
@@ -125,7 +137,14 @@ def _accept(
     return np.array(accepted, dtype=np.int64)
 
 
-def _offer(cloud: Cloud, state: Two, rows: Int64[np.ndarray, " a"], number: int, engine: Engine) -> Two:
+def _offer(
+    cloud: Cloud,
+    state: Two,
+    rows: Int64[np.ndarray, " a"],
+    number: int,
+    engine: Engine,
+    gram: Float32[Tensor, "M M"] | None,
+) -> Two:
     """Let rows become centers ``number``, ``number + 1``, ..."""
-    found = search(cloud, cloud.take(rows), engine)
+    found = search(cloud, cloud.take(rows), engine) if gram is None else nearest_rows(gram, torch.from_numpy(rows))
     return state.merged(found._replace(center=found.center + number))

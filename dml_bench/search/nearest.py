@@ -70,14 +70,14 @@ def _by_torch(centers: Float[Tensor, "C D"]) -> Search:
     def search(rows: Float[Tensor, "n D"]) -> Two:
         result = nobody(len(rows), rows.device)
         for number, (tile, norm) in enumerate(tiles):
-            found = _two_smallest(torch.addmm(norm, rows, tile.T), group)
+            found = two_smallest(torch.addmm(norm, rows, tile.T), group)
             result = result.merged(found._replace(center=found.center + number * TILE))
         return result
 
     return search
 
 
-def _two_smallest(distances: Float[Tensor, "n C"], group: int) -> Two:
+def two_smallest(distances: Float[Tensor, "n C"], group: int) -> Two:
     """Return the two smallest of each row and overwrite ``distances``.
 
     With ``group`` above 1, which divides C, the least of each group is taken first: where a minimum is costs several
@@ -87,9 +87,9 @@ def _two_smallest(distances: Float[Tensor, "n C"], group: int) -> Two:
         first, index = distances.min(dim=1)
         return Two(first, index, distances.scatter_(1, index[:, None], torch.inf).amin(dim=1))
     stacked = distances.view(len(distances), group, -1)
-    among = _two_smallest(stacked.amin(dim=1), 1)
+    among = two_smallest(stacked.amin(dim=1), 1)
     members = stacked.gather(2, among.center[:, None, None].expand(-1, group, 1))[:, :, 0]
-    inside = _two_smallest(members, 1)
+    inside = two_smallest(members, 1)
     index = inside.center * stacked.shape[2] + among.center
     return Two(inside.first, index, torch.minimum(inside.second, among.second))
 
