@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
 from dml_bench.search.cloud import Cloud, gather
-from dml_bench.search.gram import lloyd_by_gram, nearest_rows, products, worthwhile
+from dml_bench.search.gram import lloyd_by_gram, nearest_rows, tabulate, worthwhile
 from dml_bench.search.lloyd import ITERATIONS, lloyd
 from dml_bench.search.nearest import Engine, Two, nobody, search
 from dml_bench.search.points import Points
@@ -62,13 +62,13 @@ def restarts(
     if len(cloud) <= clusters:
         yield from (cloud.place.copy() for _ in seeds)
         return
-    gram = products(cloud.take(slice(None))) if engine == "auto" and worthwhile(cloud, clusters) else None
+    table = tabulate(cloud, clusters) if engine == "auto" and worthwhile(cloud, clusters) else None
     for seed in seeds:
-        start, state = plus_plus(cloud, clusters, np.random.default_rng(seed), engine, gram)
-        if gram is None:
+        start, state = plus_plus(cloud, clusters, np.random.default_rng(seed), engine, table)
+        if table is None:
             found = lloyd(cloud, start, state, engine)
         else:
-            found = lloyd_by_gram(gram, cloud.copies, torch.from_numpy(start), state.center, ITERATIONS)
+            found = lloyd_by_gram(cloud, table, start, state.center, ITERATIONS)
         yield found.cpu().numpy()[cloud.place]
 
 
@@ -77,7 +77,7 @@ def plus_plus(
     clusters: int,
     generator: np.random.Generator,
     engine: Engine = "auto",
-    gram: Float32[Tensor, "M M"] | None = None,
+    table: Float32[Tensor, "T M"] | None = None,
 ) -> tuple[Int64[np.ndarray, " C"], Two]:
     """Draw centers among the rows, each with probability proportional to the squared distance to those before.
 
@@ -89,21 +89,21 @@ def plus_plus(
         clusters: how many centers, C.
         generator: of the draws.
         engine: who finds the nearest centers.
-        gram: the products of all rows; if given, nobody needs to find any.
+        table: of the rows, from ``tabulate``; if given, nobody needs to find any.
 
     Returns:
         Which rows the centers are, and the two nearest centers of each row.
     """
     copies = cloud.copies.cpu().numpy()
     chosen = _draw(copies, 1, generator)
-    state = _offer(cloud, nobody(len(cloud), cloud.mean.device), chosen, 0, engine, gram)
+    state = _offer(cloud, nobody(len(cloud), cloud.mean.device), chosen, 0, engine, table)
     while len(chosen) < clusters:
         squared = (state.first + cloud.norms).double().cpu().numpy().clip(min=TINY)
         squared[chosen] = 0
         size = int(np.clip(len(chosen), *CANDIDATES))
         candidates = _draw(copies * squared, size, generator)
         accepted = _accept(cloud, candidates, squared, generator)[: clusters - len(chosen)]
-        state = _offer(cloud, state, accepted, len(chosen), engine, gram)
+        state = _offer(cloud, state, accepted, len(chosen), engine, table)
         chosen = np.concatenate([chosen, accepted])
     return chosen, state
 
@@ -143,8 +143,8 @@ def _offer(
     rows: Int64[np.ndarray, " a"],
     number: int,
     engine: Engine,
-    gram: Float32[Tensor, "M M"] | None,
+    table: Float32[Tensor, "T M"] | None,
 ) -> Two:
     """Let rows become centers ``number``, ``number + 1``, ..."""
-    found = search(cloud, cloud.take(rows), engine) if gram is None else nearest_rows(gram, torch.from_numpy(rows))
+    found = search(cloud, cloud.take(rows), engine) if table is None else nearest_rows(table, rows)
     return state.merged(found._replace(center=found.center + number))

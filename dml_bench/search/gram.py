@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
-from torch.nn.functional import embedding_bag
 
 from dml_bench.search.cloud import Cloud
 from dml_bench.search.nearest import Two, two_smallest
+from dml_bench.search.sums import grouped_sums
 
 TILE = 256
 """Rows whose products are taken at once."""
@@ -19,78 +22,105 @@ SHARE = 100
 
 
 def worthwhile(cloud: Cloud, clusters: int) -> bool:
-    """Return whether the products fit the memory and cost less than those with all centers time and again."""
-    fits = cloud.held is not None and 4 * len(cloud) ** 2 <= cloud.memory
+    """Return whether the table fits the memory and costs less than products with all centers time and again."""
+    fits = cloud.held is not None and 4 * len(cloud) * (len(cloud) + clusters + 1) <= cloud.memory
     return fits and cloud.mean.device.type == "cpu" and cloud.points.dim >= WIDE and len(cloud) <= SHARE * clusters
 
 
-def products(rows: Float32[Tensor, "M D"]) -> Float32[Tensor, "M M"]:
-    """Return ``rows @ rows.T``; one half is computed, the other copied."""
-    result = rows.new_empty(len(rows), len(rows))
-    for start in range(0, len(rows), TILE):
-        end = min(start + TILE, len(rows))
-        torch.mm(rows[start:end], rows[start:].T, out=result[start:end, start:])
-        result[end:, start:end] = result[start:end, end:].T
-    return result
+def tabulate(cloud: Cloud, clusters: int) -> Float32[Tensor, "T M"]:
+    """Return the products of all rows, room for the distances of C centers from them, and a row of ones.
+
+    One half of the products is computed, the other copied.
+    """
+    rows, size = cloud.take(slice(None)), len(cloud)
+    table = torch.from_numpy(np.empty((size + clusters + 1, size), dtype=np.float32))  # NumPy asks for large pages
+    for start in range(0, size, TILE):
+        end = min(start + TILE, size)
+        torch.mm(rows[start:end], rows[start:].T, out=table[start:end, start:])
+        table[end:size, start:end] = table[start:end, end:].T
+    return table.index_fill_(0, torch.tensor([len(table) - 1]), 1)
 
 
-def nearest_rows(gram: Float32[Tensor, "M M"], which: Int64[Tensor, " a"]) -> Two:
+def nearest_rows(table: Float32[Tensor, "T M"], which: Int64[np.ndarray, " a"]) -> Two:
     """Return the two nearest of some rows for each row."""
-    norms = gram.diagonal()[which]
-    return two_smallest(torch.add(norms[:, None], gram[which], alpha=-2).T, 1)
+    rows = torch.from_numpy(which)
+    return two_smallest(torch.add(table.diagonal()[rows, None], table[rows], alpha=-2).T, 1)
 
 
 def lloyd_by_gram(
-    gram: Float32[Tensor, "M M"],
-    copies: Float64[Tensor, " M"],
-    start: Int64[Tensor, " C"],
+    cloud: Cloud,
+    table: Float32[Tensor, "T M"],
+    start: Int64[np.ndarray, " C"],
     index: Int64[Tensor, " M"],
     iterations: int,
 ) -> Int64[Tensor, " M"]:
-    """Do what ``lloyd`` does, with distances |c|^2 - 2 x.c where x.c is a mean of products.
+    """Do what ``lloyd`` does with the distances of all centers from all rows at hand.
 
-    Each iteration adds the products of the rows that changed to the sum of the cluster that each is in now, and takes
-    them from the one before. All distances are at hand, so only a row that is not with its nearest center looks
-    for that.
+    They are |c|^2 - 2 x.c, and a center moves by a weighted sum of rows. So its new distances are a weighted sum of
+    its old ones, of products of rows and of ones: one of rows of ``table``, where the distances are overwritten.
 
     Args:
-        gram: the products of all rows.
-        copies: how often each row counts.
-        start: which rows the centers are at first.
+        cloud: the rows.
+        table: of them, from ``tabulate``.
+        start: which of them the centers are at first.
         index: the nearest of those for each row.
         iterations: upper limit.
     """
-    sums = gram.new_zeros(len(start), len(gram))
-    distances = torch.add(gram.diagonal()[start, None], gram[start], alpha=-2)
-    changed, owners = torch.arange(len(gram), device=gram.device), index[None]
+    rows, copies, index = cloud.take(slice(None)), cloud.copies.numpy(), index.clone()
+    distances, owner = table[len(rows) : -1], index.numpy()
+    counts = np.bincount(owner, copies, len(start))
+    sums = grouped_sums(rows, np.arange(len(rows)), owner, copies, len(start)).double()
+    taken = torch.from_numpy(counts[:, None])
+    centers = torch.where(taken > 0, sums / taken, cloud.take(start)).float()
+    norms = centers.square().sum(dim=1)
+    torch.addmm(norms[:, None], centers, rows.T, alpha=-2, out=distances)
+    state = Moving(table, rows, sums, counts, norms.double().numpy())
     for _ in range(iterations):
-        moved, change = _changes(gram, copies, changed, owners)
-        sums[moved] = change.add_(sums[moved])
-        counts = torch.bincount(index, copies, minlength=len(start))
-        squared = torch.bincount(index, sums.gather(0, index[None])[0] * copies, minlength=len(start))
-        kept = counts[moved] > 0
-        moved, change = moved[kept], change[kept]
-        norms, shares = squared[moved] / counts[moved].square(), 1 / counts[moved]
-        distances[moved] = torch.addcmul(norms[:, None].float(), change, shares[:, None].float(), value=-2)
         changed = (distances.amin(dim=0) < distances.gather(0, index[None])[0]).nonzero()[:, 0]
         if not len(changed):
             break
-        before, index = index, index.clone()
-        index[changed] = distances[:, changed].min(dim=0).indices
-        owners = torch.stack([index[changed], before[changed]])
+        nearest, which = distances[:, changed].min(dim=0).indices, changed.numpy()
+        owners = np.concatenate([nearest.numpy(), owner[which]])
+        index[changed] = nearest
+        state.move(np.tile(which, 2), owners, np.concatenate([copies[which], -copies[which]]))
     return index
 
 
-def _changes(
-    gram: Float32[Tensor, "M M"],
-    copies: Float64[Tensor, " M"],
-    changed: Int64[Tensor, " n"],
-    owners: Int64[Tensor, "s n"],
-) -> tuple[Int64[Tensor, " m"], Float32[Tensor, "m M"]]:
-    """Return which clusters gained the rows ``owners[0]`` or lost those in ``owners[1]``, and what it adds to sums."""
-    order = owners.flatten().argsort(stable=True)
-    moved, sizes = owners.flatten()[order].unique_consecutive(return_counts=True)
-    signed = torch.stack([copies[changed], -copies[changed]])[: len(owners)].flatten().float()
-    rows = changed.repeat(len(owners))[order]
-    added = embedding_bag(rows, gram, sizes.cumsum(0) - sizes, mode="sum", per_sample_weights=signed[order])
-    return moved, added
+@dataclass(frozen=True, eq=False)
+class Moving:
+    """What is known of the centers; ``move`` overwrites it.
+
+    Args:
+        table: products, distances and ones.
+        rows: all rows.
+        sums: of the rows of each cluster.
+        counts: how many they are.
+        norms: squared lengths of the centers.
+    """
+
+    table: Float32[Tensor, "T M"]
+    rows: Float32[Tensor, "M D"]
+    sums: Float64[Tensor, "C D"]
+    counts: Float64[np.ndarray, " C"]
+    norms: Float64[np.ndarray, " C"]
+
+    def move(
+        self, which: Int64[np.ndarray, " k"], owners: Int64[np.ndarray, " k"], weights: Float64[np.ndarray, " k"]
+    ) -> None:
+        """Add ``weights`` times the rows ``which`` to the clusters ``owners``; one that is empty then does not move."""
+        moved, group = np.unique(owners, return_inverse=True)
+        where, size, rows = torch.from_numpy(moved), len(moved), len(self.rows)
+        before = self.counts[moved]
+        counts = before + np.bincount(group, weights)
+        share = np.divide(1, counts, out=np.zeros(size), where=counts > 0)
+        sums = self.sums[where].add_(grouped_sums(self.rows, which, group, weights, size))
+        norms = np.where(counts > 0, sums.square().sum(dim=1).numpy() * share**2, self.norms[moved])
+        kept = np.where(counts > 0, before * share, 1)
+        self.table[where + rows] = grouped_sums(
+            self.table,
+            np.concatenate([which, moved + rows, np.full(size, len(self.table) - 1)]),
+            np.concatenate([group, np.arange(size), np.arange(size)]),
+            np.concatenate([-2 * weights * share[group], kept, norms - kept * self.norms[moved]]),
+            size,
+        )
+        self.sums[where], self.counts[moved], self.norms[moved] = sums, counts, norms
