@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from torch import Tensor
 
-from dml_bench.search.cloud import ROWS, Cloud
+from dml_bench.search.cloud import Cloud
 from dml_bench.search.nearest import Engine, Two, search
+from dml_bench.search.sums import grouped_sums
 
 ITERATIONS = 100
 """Upper limit; most clusterings stop changing after 10 to 50."""
@@ -45,11 +46,14 @@ def _add(
     cloud: Cloud, changed: Int64[Tensor, " n"], owners: Int64[Tensor, "s n"], sums: Float64[Tensor, "C E"]
 ) -> None:
     """Add rows to the clusters ``owners[0]`` and take them from ``owners[1]``; the last column of ``sums`` counts."""
-    for where, rows in cloud.blocks(which=changed.cpu().numpy()):
-        copies = cloud.copies[changed[where]]
-        weighted = torch.nn.functional.pad(rows, (0, 1), value=1).double() * copies[:, None]
-        for sign, owner in zip((1, -1), owners[:, where], strict=False):
-            sums.index_add_(0, owner, weighted, alpha=sign)
+    which, copies, signs = changed.cpu().numpy(), cloud.copies.cpu().numpy(), np.array([[1], [-1]])[: len(owners)]
+    for where, rows in cloud.blocks(which=which):
+        moved, group = np.unique(owners[:, where].cpu().numpy(), return_inverse=True)
+        weights = (signs * copies[which[where]]).ravel()
+        counted = torch.nn.functional.pad(rows, (0, 1), value=1)
+        among = np.tile(np.arange(len(rows)), len(signs))
+        added = grouped_sums(counted, among, group.ravel(), weights, len(moved))
+        sums[torch.from_numpy(moved).to(sums.device)] += added
 
 
 def _reassign(
