@@ -29,7 +29,7 @@ class Cloud:
         copies: ``(M,)`` how often each occurs.
         place: ``(N,)`` which distinct row each of ``points`` is.
         held: the M rows if they fit the memory, otherwise they are read again each time.
-        memory: bytes for the rows that are held, and as much again for a block of them or for their products.
+        memory: bytes for the rows that are held, and as much again for a block of them or a table of products.
         norms: ``(M,)`` the squared length of each distinct row.
     """
 

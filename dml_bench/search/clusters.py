@@ -1,4 +1,4 @@
-"""Exact k-means on all points from a k-means++ start, seeded; time goes to the centers that move alone."""
+"""Exact k-means on all points from a k-means++ start, seeded; time goes to what changes alone."""
 
 from __future__ import annotations
 
@@ -41,6 +41,10 @@ def kmeans(
         engine: who finds the nearest centers.
         memory: bytes, beside a few numbers per point and the centers.
 
+    Differs: scikit-learn also stops when the squared shift of the centers falls to 1e-4 of the mean variance of the
+        coordinates, less than a single row that changes its cluster of 60 causes in 512 dimensions. Here an
+        iteration costs what changes in it, and all changes are followed to the end, or for 100 iterations.
+
     Source: Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007, section 2.2; Lloyd,
         "Least squares quantization in PCM", IEEE Transactions on Information Theory 28, 1982.
     """
@@ -55,7 +59,7 @@ def restarts(
     engine: Engine = "auto",
     memory: int = MEMORY,
 ) -> Iterator[Int64[np.ndarray, " N"]]:
-    """Yield what ``kmeans`` returns for each seed; the points are prepared once for all."""
+    """Yield what ``kmeans`` returns for each seed; the points and their products are prepared once for all."""
     if clusters < 1:
         raise ValueError(f"clusters must be at least 1, not {clusters}")
     cloud = gather(points if isinstance(points, Points) else Points(points, unit=False), memory)

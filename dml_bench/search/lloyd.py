@@ -12,7 +12,7 @@ from dml_bench.search.nearest import Engine, Two, search
 from dml_bench.search.sums import grouped_sums
 
 ITERATIONS = 100
-"""Upper limit; most clusterings stop changing after 10 to 50."""
+"""Upper limit; most clusterings stop changing after 10 to 90."""
 
 
 def lloyd(cloud: Cloud, start: Int64[np.ndarray, " C"], state: Two, engine: Engine) -> Int64[Tensor, " M"]:

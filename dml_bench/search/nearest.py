@@ -55,7 +55,8 @@ Search = Callable[[Float[Tensor, "n D"]], Two]
 def nearest(centers: Float[Tensor, "C D"], engine: Engine = "auto") -> Search:
     """Return a function that maps rows ``(n, D)`` to their two nearest of ``centers``; a sole one's second is infinite.
 
-    ``auto`` is torch, which was the faster one wherever it was measured.
+    ``auto`` is torch: about as fast as FAISS over all rows (a little slower for 11,316 centers in 64 dimensions) and
+    faster for the few centers or rows that later iterations ask for.
     """
     return _by_faiss(centers) if engine == "faiss" else _by_torch(centers)
 
