@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +29,7 @@ class Cloud:
         copies: ``(M,)`` how often each occurs.
         place: ``(N,)`` which distinct row each of ``points`` is.
         held: the M rows if they fit the memory, otherwise they are read again each time.
-        memory: bytes for the rows that are held, and as much again for a block of them or for their products.
+        memory: bytes for the rows that are held, and as much again for a block of them or a table of products.
         norms: ``(M,)`` the squared length of each distinct row.
     """
 
@@ -51,12 +50,6 @@ class Cloud:
     def block(self) -> int:
         """Rows that may be read at once."""
         return _block(self.points, self.memory)
-
-    @cached_property
-    def gram(self) -> Float32[Tensor, "M M"] | None:
-        """The products of all distinct rows, if they are held and the products fit the memory."""
-        fits = self.held is not None and 4 * len(self) ** 2 <= self.memory
-        return self.held @ self.held.T if self.held is not None and fits else None
 
     def take(self, which: slice | Int64[np.ndarray, " n"]) -> Float32[Tensor, "n D"]:
         """Return some distinct rows."""

@@ -1,4 +1,4 @@
-"""Exact k-means on all points from a k-means++ start, seeded; time goes to the centers that move alone."""
+"""Exact k-means on all points from a k-means++ start, seeded; time goes to what changes alone."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float32, Float64, Int64
+from torch import Tensor
 
 from dml_bench.search.cloud import Cloud, gather
-from dml_bench.search.lloyd import lloyd
+from dml_bench.search.gram import lloyd_by_gram, nearest_rows, tabulate, worthwhile
+from dml_bench.search.lloyd import ITERATIONS, lloyd
 from dml_bench.search.nearest import Engine, Two, nobody, search
 from dml_bench.search.points import Points
 
@@ -39,6 +41,10 @@ def kmeans(
         engine: who finds the nearest centers.
         memory: bytes, beside a few numbers per point and the centers.
 
+    Differs: scikit-learn also stops when the squared shift of the centers falls to 1e-4 of the mean variance of the
+        coordinates, less than a single row that changes its cluster of 60 causes in 512 dimensions. Here an
+        iteration costs what changes in it, and all changes are followed to the end, or for 100 iterations.
+
     Source: Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007, section 2.2; Lloyd,
         "Least squares quantization in PCM", IEEE Transactions on Information Theory 28, 1982.
     """
@@ -53,20 +59,29 @@ def restarts(
     engine: Engine = "auto",
     memory: int = MEMORY,
 ) -> Iterator[Int64[np.ndarray, " N"]]:
-    """Yield what ``kmeans`` returns for each seed; the points are prepared once for all."""
+    """Yield what ``kmeans`` returns for each seed; the points and their products are prepared once for all."""
     if clusters < 1:
         raise ValueError(f"clusters must be at least 1, not {clusters}")
     cloud = gather(points if isinstance(points, Points) else Points(points, unit=False), memory)
+    if len(cloud) <= clusters:
+        yield from (cloud.place.copy() for _ in seeds)
+        return
+    table = tabulate(cloud, clusters) if engine == "auto" and worthwhile(cloud, clusters) else None
     for seed in seeds:
-        if len(cloud) <= clusters:
-            yield cloud.place.copy()
+        start, state = plus_plus(cloud, clusters, np.random.default_rng(seed), engine, table)
+        if table is None:
+            found = lloyd(cloud, start, state, engine)
         else:
-            start, state = plus_plus(cloud, clusters, np.random.default_rng(seed), engine)
-            yield lloyd(cloud, start, state, engine)[cloud.place]
+            found = lloyd_by_gram(cloud, table, start, state.center, ITERATIONS)
+        yield found.cpu().numpy()[cloud.place]
 
 
 def plus_plus(
-    cloud: Cloud, clusters: int, generator: np.random.Generator, engine: Engine = "auto"
+    cloud: Cloud,
+    clusters: int,
+    generator: np.random.Generator,
+    engine: Engine = "auto",
+    table: Float32[Tensor, "T M"] | None = None,
 ) -> tuple[Int64[np.ndarray, " C"], Two]:
     """Draw centers among the rows, each with probability proportional to the squared distance to those before.
 
@@ -78,20 +93,21 @@ def plus_plus(
         clusters: how many centers, C.
         generator: of the draws.
         engine: who finds the nearest centers.
+        table: of the rows, from ``tabulate``; if given, nobody needs to find any.
 
     Returns:
         Which rows the centers are, and the two nearest centers of each row.
     """
     copies = cloud.copies.cpu().numpy()
     chosen = _draw(copies, 1, generator)
-    state = _offer(cloud, nobody(len(cloud), cloud.mean.device), chosen, 0, engine)
+    state = _offer(cloud, nobody(len(cloud), cloud.mean.device), chosen, 0, engine, table)
     while len(chosen) < clusters:
         squared = (state.first + cloud.norms).double().cpu().numpy().clip(min=TINY)
         squared[chosen] = 0
         size = int(np.clip(len(chosen), *CANDIDATES))
         candidates = _draw(copies * squared, size, generator)
         accepted = _accept(cloud, candidates, squared, generator)[: clusters - len(chosen)]
-        state = _offer(cloud, state, accepted, len(chosen), engine)
+        state = _offer(cloud, state, accepted, len(chosen), engine, table)
         chosen = np.concatenate([chosen, accepted])
     return chosen, state
 
@@ -125,7 +141,14 @@ def _accept(
     return np.array(accepted, dtype=np.int64)
 
 
-def _offer(cloud: Cloud, state: Two, rows: Int64[np.ndarray, " a"], number: int, engine: Engine) -> Two:
+def _offer(
+    cloud: Cloud,
+    state: Two,
+    rows: Int64[np.ndarray, " a"],
+    number: int,
+    engine: Engine,
+    table: Float32[Tensor, "T M"] | None,
+) -> Two:
     """Let rows become centers ``number``, ``number + 1``, ..."""
-    found = search(cloud, cloud.take(rows), engine)
+    found = search(cloud, cloud.take(rows), engine) if table is None else nearest_rows(table, rows)
     return state.merged(found._replace(center=found.center + number))

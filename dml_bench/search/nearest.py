@@ -55,7 +55,8 @@ Search = Callable[[Float[Tensor, "n D"]], Two]
 def nearest(centers: Float[Tensor, "C D"], engine: Engine = "auto") -> Search:
     """Return a function that maps rows ``(n, D)`` to their two nearest of ``centers``; a sole one's second is infinite.
 
-    ``auto`` is torch, which was the faster one wherever it was measured.
+    ``auto`` is torch: about as fast as FAISS over all rows (a little slower for 11,316 centers in 64 dimensions) and
+    faster for the few centers or rows that later iterations ask for.
     """
     return _by_faiss(centers) if engine == "faiss" else _by_torch(centers)
 
@@ -70,14 +71,14 @@ def _by_torch(centers: Float[Tensor, "C D"]) -> Search:
     def search(rows: Float[Tensor, "n D"]) -> Two:
         result = nobody(len(rows), rows.device)
         for number, (tile, norm) in enumerate(tiles):
-            found = _two_smallest(torch.addmm(norm, rows, tile.T), group)
+            found = two_smallest(torch.addmm(norm, rows, tile.T), group)
             result = result.merged(found._replace(center=found.center + number * TILE))
         return result
 
     return search
 
 
-def _two_smallest(distances: Float[Tensor, "n C"], group: int) -> Two:
+def two_smallest(distances: Float[Tensor, "n C"], group: int) -> Two:
     """Return the two smallest of each row and overwrite ``distances``.
 
     With ``group`` above 1, which divides C, the least of each group is taken first: where a minimum is costs several
@@ -87,9 +88,9 @@ def _two_smallest(distances: Float[Tensor, "n C"], group: int) -> Two:
         first, index = distances.min(dim=1)
         return Two(first, index, distances.scatter_(1, index[:, None], torch.inf).amin(dim=1))
     stacked = distances.view(len(distances), group, -1)
-    among = _two_smallest(stacked.amin(dim=1), 1)
+    among = two_smallest(stacked.amin(dim=1), 1)
     members = stacked.gather(2, among.center[:, None, None].expand(-1, group, 1))[:, :, 0]
-    inside = _two_smallest(members, 1)
+    inside = two_smallest(members, 1)
     index = inside.center * stacked.shape[2] + among.center
     return Two(inside.first, index, torch.minimum(inside.second, among.second))
 
