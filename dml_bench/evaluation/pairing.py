@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Float64, Int32, Int64
 from torch import Tensor
 
 from dml_bench.evaluation.pairs import PairScores
-from dml_bench.search.tiles import rounding
 from dml_bench.search.points import Points
+from dml_bench.search.tiles import rounding
 
 BINS = 2**21
 """Bins of a histogram of similarities, where pairs are too many to be kept one by one."""
