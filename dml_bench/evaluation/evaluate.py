@@ -17,7 +17,7 @@ from dml_bench.evaluation.metrics import ClusterMetric, RankMetric, first_hit_ra
 from dml_bench.evaluation.scores import Scores
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.schema import DEFAULT_METRICS
-from dml_bench.search.clusters import kmeans
+from dml_bench.search.clusters import restarts as kmeans_restarts
 from dml_bench.search.neighbors import hits
 
 __all__ = ["Scores", "evaluate"]
@@ -99,7 +99,7 @@ def _cluster(
     """Return each metric's mean and standard deviation over the seeds."""
     if not metrics:
         return {}
-    clusterings = [kmeans(points, int(classes.max()) + 1, seed) for seed in seeds]
+    clusterings = list(kmeans_restarts(points, int(classes.max()) + 1, seeds))
     result: dict[str, dict[str, float]] = {}
     for metric in metrics:
         values = [metric.score(classes, clusters) for clusters in clusterings]
