@@ -22,6 +22,7 @@ class Comparison:
         exact: ``(n, D)`` the queries.
         left: ``(n, D)`` the same in the precision of tiles.
         error: ``(n,)`` how far a similarity read off a tile can be off.
+        single_error: ``(n,)`` the same for tiles of float32, which FAISS knows alone.
         tie: ``(n,)`` how far two float64 similarities of the same vectors can differ.
     """
 
@@ -40,6 +41,7 @@ class Comparison:
         rounding = Rounding.of(queries.dim, dtype)
         scale = torch.linalg.vector_norm(self.exact, dim=1) * longest
         self.error, self.tie = rounding.error * scale, rounding.tie * scale
+        self.single_error = Rounding.of(queries.dim, torch.float32).error * scale
         self.classes = torch.from_numpy(relevance.query_classes[rows]).to(queries.device)
         self.gallery_classes = torch.from_numpy(relevance.gallery_classes).to(queries.device)
         self.own = torch.from_numpy(relevance.own[rows]).to(queries.device)

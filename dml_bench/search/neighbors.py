@@ -78,7 +78,7 @@ class Nearest:
         if not self.proposing:
             return self._ranked_again(rows)
         keys = self.values.double()
-        end = keys[:, -1] + self.compare.error
+        end = keys[:, -1] + self.compare.single_error
         keys = self._in_order(keys)
         same = self.compare.same(rows, self.items)
         keys -= self.compare.tie[:, None] * same
@@ -91,7 +91,7 @@ class Nearest:
 
     def _in_order(self, keys: Float64[Tensor, "n k"]) -> Float64[Tensor, "n k"]:
         """Compute in float64 what lies too close to its neighbor in the list to be told apart."""
-        least = (2 * self.compare.error + self.compare.tie)[:, None]
+        least = (2 * self.compare.single_error + self.compare.tie)[:, None]
         close = (keys[:, :-1] - keys[:, 1:]) <= least
         row, column = (torch.nn.functional.pad(close, (0, 1)) | torch.nn.functional.pad(close, (1, 0))).nonzero(
             as_tuple=True

@@ -144,10 +144,9 @@ def test_what_does_not_exist_is_an_error():
             parse_metric(name).score(scores([(0, True), (1, True)]))
 
 
-@pytest.mark.parametrize("name", ["tar@1e-3", "tar@1e-6", "tar@0.01", "tar@0.1", "tar@1", "tar@2.5e-4"])
+@pytest.mark.parametrize("name", ["tar@1e-3", "tar@0.001", "tar@1e-6", "tar@0.01", "tar@0.1", "tar@1", "tar@2.5e-4"])
 def test_tar_bears_the_name_it_was_asked_by(name):
     assert parse_metric(name).name == name
-    assert parse_metric("tar@0.001").name == "tar@1e-3"
 
 
 @pytest.mark.parametrize("name", ["tar@0", "tar@1.5"])
