@@ -10,6 +10,10 @@ from torch import Tensor
 from dml_bench.search.comparison import Comparison
 
 
+CROWDED = 32
+"""Entries per query that are looked at together; where more could matter, a tile is seen in parts."""
+
+
 class Targets:
     """Relevant items, most similar first, whose rank may still be within the depth; the others are closed.
 
@@ -52,7 +56,15 @@ class Targets:
 
     def see(self, tile: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: int) -> None:
         """Count in a tile of the queries ``rows``, whose first column is item ``at``."""
-        row, column = (tile >= self.floor[rows, None]).nonzero(as_tuple=True)
+        near = tile >= self.floor[rows, None]
+        half = tile.shape[1] // 2
+        if half and int(near.sum()) > CROWDED * len(rows):  # a part of it may close so many that little is left
+            self.see(tile[:, :half], rows, at)
+            left = (tile[:, half:].amax(dim=1) >= self.floor[rows]).nonzero()[:, 0]
+            if len(left):
+                self.see(tile[left, half:], rows[left], at + half)
+            return
+        row, column = near.nonzero(as_tuple=True)
         value, row, item = tile[row, column, None], rows[row], column + at
         other = self.compare.gallery_classes[item] != self.compare.classes[row]
         value, row, item = value[other], row[other], item[other]
