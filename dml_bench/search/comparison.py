@@ -49,6 +49,13 @@ class Comparison:
     def __len__(self) -> int:
         return len(self.left)
 
+    def bounds(self, exact: Float64[Tensor, "n ..."]) -> tuple[Float[Tensor, "n ..."], Float[Tensor, "n ..."]]:
+        """Return what an entry of a tile must reach to be as similar as ``exact`` possibly, and for certain."""
+        error, tie = (bound.view(-1, *[1] * (exact.ndim - 1)) for bound in (self.error, self.tie))
+        end = torch.tensor(torch.inf, dtype=self.left.dtype, device=exact.device)
+        low, high = (exact - tie - error).to(self.left.dtype), (exact + error).to(self.left.dtype)
+        return torch.nextafter(low, -end), torch.nextafter(high, end)
+
     def same(self, rows: Int64[Tensor, " n"], items: Int64[Tensor, "n k"]) -> Bool[Tensor, "n k"]:
         """Return which items are of the class of the query in their row."""
         return self.gallery_classes[items] == self.classes[rows, None]
@@ -73,38 +80,31 @@ class Above:
 
     Attributes:
         count: ``(n,)``.
+        floor: ``(n,)`` what an entry must reach to matter.
     """
 
     def __init__(self, compare: Comparison, best: Float64[Tensor, " n"]) -> None:
         self.compare, self.best = compare, best
-        dtype, error = compare.left.dtype, compare.error
-        end = torch.tensor(torch.inf, dtype=dtype, device=best.device)
-        self.low = torch.nextafter((best - compare.tie - error).to(dtype), -end)[:, None]
-        self.high = torch.nextafter((best + error).to(dtype), end)[:, None]
+        self.floor, self.high = compare.bounds(best)
         self.count = torch.zeros(len(compare), dtype=torch.int64, device=best.device)
 
-    def reached(self, largest: Float[Tensor, " q"], part: slice) -> Int64[Tensor, " n"]:
-        """Return which of the queries ``part`` have something to count; all of them, if it is most."""
-        rows = (largest >= self.low[part, 0]).nonzero()[:, 0]
-        return (rows if 2 * len(rows) < len(largest) else torch.arange(len(largest), device=rows.device)) + part.start
+    def see(self, values: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: Int64[Tensor, " n"]) -> None:
+        """Count in stretches of entries, each of a query of ``rows`` and beginning with an item of ``at``.
 
-    def see(self, tile: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: int) -> None:
-        """Count in a tile of the queries ``rows``, whose first column is item ``at``.
-
-        What is at least ``high`` is above for certain, what is less than ``low`` is not; the rest is compared again.
+        What is at least ``high`` is above for certain, what is less than ``floor`` is not; the rest is compared again.
         """
-        ones, room = tile.new_ones(tile.shape[1]), torch.empty_like(tile)
-        possible = torch.mv(torch.ge(tile, self.low[rows], out=room), ones)
-        certain = torch.mv(torch.ge(tile, self.high[rows], out=room), ones)
+        ones, room = values.new_ones(values.shape[1]), torch.empty_like(values)
+        possible = torch.mv(torch.ge(values, self.floor[rows, None], out=room), ones)
+        certain = torch.mv(torch.ge(values, self.high[rows, None], out=room), ones)
         self.count.index_add_(0, rows, certain.long())
         unsure = (possible > certain).nonzero()[:, 0]
         if len(unsure):
-            self._again(tile[unsure], rows[unsure], at)
+            self._again(values[unsure], rows[unsure], at[unsure])
 
-    def _again(self, tile: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: int) -> None:
-        """Compare the entries between ``low`` and ``high`` in float64."""
-        row, column = ((tile >= self.low[rows]) & (tile < self.high[rows])).nonzero(as_tuple=True)
-        row, item = rows[row], column + at
+    def _again(self, values: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: Int64[Tensor, " n"]) -> None:
+        """Compare the entries between ``floor`` and ``high`` in float64."""
+        stretch, column = ((values >= self.floor[rows, None]) & (values < self.high[rows, None])).nonzero(as_tuple=True)
+        row, item = rows[stretch], column + at[stretch]
         other = self.compare.gallery_classes[item] != self.compare.classes[row]
         row, item = row[other], item[other]
         above = self.compare.similarities(row, item) >= self.best[row] - self.compare.tie[row]

@@ -20,12 +20,10 @@ from dml_bench.search.neighbors import Engine, Nearest, is_deep
 from dml_bench.search.points import Operand
 from dml_bench.search.relevance import Relevance, most_similar_relevant
 from dml_bench.search.targets import Targets
-from dml_bench.search.tiles import Slabs, Workspace, full_precision_products
+from dml_bench.search.tiles import SEGMENT, Slabs, Workspace, full_precision_products, whole_segments
 
 Tell = Callable[[int, int], None]
 """Hears how many queries are ranked, of how many."""
-See = Callable[[Tensor, Tensor, int], None]
-"""Counts in a tile of some queries, whose first column is a given item."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,24 +125,34 @@ class _Seen:
         return cls(above, Targets(compare, values, limits) if deepest else None, None)
 
     def rows(self, tile: Float[Tensor, "q g"], part: slice, at: int) -> None:
-        """See a tile whose rows are the queries ``part``."""
-        largest = tile.amax(dim=1)
-        for some, see in self._wanted(largest, part):
-            see(tile[some - part.start] if len(some) < len(tile) else tile, some, at)
+        """See a tile whose rows are the queries ``part``, and whose first column is item ``at``."""
+        pieces = tile.unflatten(1, (-1, SEGMENT))
+        self._see(pieces.amax(dim=2), lambda query, piece: pieces[query, piece], tile, part, at)
 
-    def columns(self, tile: Float[Tensor, "g q"], part: slice, items: Float[Tensor, "g D"], at: int) -> None:
-        """See a tile whose columns are the queries ``part`` and whose rows are ``items``, from item ``at`` on."""
-        largest = tile.amax(dim=0)
-        for some, see in self._wanted(largest, part):
-            if 3 * len(some) < len(largest):  # the product of a few is faster than gathering columns
-                see(self.above.compare.left[some] @ items.T, some, at)
-            else:
-                see(tile.T, torch.arange(part.start, part.stop, device=tile.device), at)
+    def columns(self, tile: Float[Tensor, "g q"], part: slice, at: int) -> None:
+        """See a tile whose columns are the queries ``part``, and whose first row is item ``at``."""
+        pieces = tile.unflatten(0, (-1, SEGMENT))
+        self._see(pieces.amax(dim=1).T, lambda query, piece: pieces[piece, :, query], tile.T, part, at)
 
-    def _wanted(self, largest: Float[Tensor, " q"], part: slice) -> Iterator[tuple[Int64[Tensor, " n"], See]]:
+    def _see(
+        self,
+        peaks: Float[Tensor, "q s"],
+        stretches: Callable[[Tensor, Tensor], Tensor],
+        tile: Float[Tensor, "q g"],
+        part: slice,
+        at: int,
+    ) -> None:
+        """Look at the stretches whose peak matters; at the whole tile, if that is many of them."""
+        total = min(part.stop - part.start, len(peaks))
         for one in (self.above, self.targets):
-            if one is not None and len(rows := one.reached(largest, part)):
-                yield rows, one.see
+            if one is None:
+                continue
+            query, piece = (peaks[:total] >= one.floor[part, None]).nonzero(as_tuple=True)
+            if 4 * len(query) > peaks.numel():
+                every = torch.arange(total, device=query.device)
+                one.see(tile[:total], every + part.start, torch.full_like(every, at))
+            elif len(query):
+                one.see(stretches(query, piece), query + part.start, at + SEGMENT * piece)
 
     def ranks(self, queries: Int64[np.ndarray, " n"], relevant: Int64[np.ndarray, " n"]) -> Ranks:
         """Return what was found for the queries that have a relevant item."""
@@ -164,7 +172,7 @@ class _Seen:
 
 def _pass(slabs: Slabs, compare: Comparison, seen: _Seen, space: Workspace) -> Iterator[float]:
     """Let a block of queries see the whole gallery; yield the share of it that is done."""
-    room = compare.left.new_empty(min(space.rows, len(compare)), space.columns)
+    room = compare.left.new_empty(min(space.rows, len(compare)), whole_segments(min(space.columns, slabs.total)))
     for at, slab in slabs:
         if seen.nearest:
             seen.nearest.see(slab, at)
@@ -172,8 +180,9 @@ def _pass(slabs: Slabs, compare: Comparison, seen: _Seen, space: Workspace) -> I
             part = slice(first, min(first + space.rows, len(compare)))
             for start in range(0, len(slab), space.columns):
                 right = slab[start : start + space.columns]
-                tile = room[: part.stop - first, : len(right)]
-                torch.mm(compare.left[part], right.T, out=tile)
+                tile = room[: part.stop - first, : whole_segments(len(right))]
+                torch.mm(compare.left[part], right.T, out=tile[:, : len(right)])
+                tile[:, len(right) :] = -torch.inf
                 compare.leave_out_own(tile, part, at + start)
                 if seen.targets and at + start == 0:
                     seen.targets.close(tile, part)
@@ -183,21 +192,26 @@ def _pass(slabs: Slabs, compare: Comparison, seen: _Seen, space: Workspace) -> I
 
 def _triangle(compare: Comparison, seen: _Seen, space: Workspace) -> Iterator[float]:
     """Let all items see each other: each tile above the diagonal serves its rows and its columns as queries."""
-    left, total, size = compare.left, len(compare), space.columns
-    room = left.new_empty(min(size, total), min(size, total))
+    left, total, size = compare.left, len(compare), whole_segments(space.columns)
+    side = min(size, whole_segments(total))
+    room = left.new_empty(side, side)
     parts = [slice(start, min(start + size, total)) for start in range(0, total, size)]
 
     def filled(rows: slice, columns: slice) -> Float[Tensor, "r c"]:
-        tile = room[: rows.stop - rows.start, : columns.stop - columns.start]
-        torch.mm(left[rows], left[columns].T, out=tile)
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        tile = room[: whole_segments(height), : whole_segments(width)]
+        torch.mm(left[rows], left[columns].T, out=tile[:height, :width])
+        tile[height:] = -torch.inf
+        tile[:, width:] = -torch.inf
         return tile.fill_diagonal_(-torch.inf) if rows == columns else tile
 
-    for part in parts if seen.targets else []:
-        seen.targets.close(filled(part, part), part)
+    if seen.targets:
+        for part in parts:
+            seen.targets.close(filled(part, part)[: part.stop - part.start], part)
     for i, rows in enumerate(parts):
         seen.rows(filled(rows, rows), rows, rows.start)
         for columns in parts[i + 1 :]:
             tile = filled(rows, columns)
-            seen.columns(tile, columns, left[rows], rows.start)
+            seen.columns(tile, columns, rows.start)
             seen.rows(tile, rows, columns.start)
         yield 1 - ((total - rows.stop) / total) ** 2

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from dml_bench.search.comparison import Comparison
 
-
 CROWDED = 32
 """Entries per query that are looked at together; where more could matter, a tile is seen in parts."""
 
@@ -29,13 +28,10 @@ class Targets:
 
     def __init__(self, compare: Comparison, values: Float64[Tensor, "n K"], depth: Int64[Tensor, " n"]) -> None:
         self.compare, self.values, self.depth = compare, values, depth
-        dtype, error = compare.left.dtype, compare.error[:, None]
-        end = torch.tensor(torch.inf, dtype=dtype, device=values.device)
-        self.low = torch.nextafter((values - compare.tie[:, None] - error).to(dtype), -end)
-        self.high = torch.nextafter((values + error).to(dtype), end)
+        self.low, self.high = compare.bounds(values)
         self.added = torch.zeros(values.shape, dtype=torch.int64, device=values.device)
         self.open = (values.isfinite() & (self._places() <= depth[:, None])).sum(dim=1)
-        self.floor = torch.full((len(values),), torch.inf, dtype=dtype, device=values.device)
+        self.floor = torch.full((len(values),), torch.inf, dtype=compare.left.dtype, device=values.device)
         self._lower(torch.arange(len(values), device=values.device))
 
     def close(self, tile: Float[Tensor, "q g"], part: slice) -> None:
@@ -50,22 +46,18 @@ class Targets:
         self.open[rows] = torch.minimum(self.open[rows], (self.values[rows] >= bound[:, None]).sum(dim=1))
         self._lower(rows)
 
-    def reached(self, largest: Float[Tensor, " q"], part: slice) -> Int64[Tensor, " n"]:
-        """Return which of the queries ``part`` meet something as similar as their last open target."""
-        return (largest >= self.floor[part]).nonzero()[:, 0] + part.start
-
-    def see(self, tile: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: int) -> None:
-        """Count in a tile of the queries ``rows``, whose first column is item ``at``."""
-        near = tile >= self.floor[rows, None]
-        half = tile.shape[1] // 2
+    def see(self, values: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: Int64[Tensor, " n"]) -> None:
+        """Count in stretches of entries, each of a query of ``rows`` and beginning with an item of ``at``."""
+        near = values >= self.floor[rows, None]
+        half = values.shape[1] // 2
         if half and int(near.sum()) > CROWDED * len(rows):  # a part of it may close so many that little is left
-            self.see(tile[:, :half], rows, at)
-            left = (tile[:, half:].amax(dim=1) >= self.floor[rows]).nonzero()[:, 0]
+            self.see(values[:, :half], rows, at)
+            left = (values[:, half:].amax(dim=1) >= self.floor[rows]).nonzero()[:, 0]
             if len(left):
-                self.see(tile[left, half:], rows[left], at + half)
+                self.see(values[left, half:], rows[left], at[left] + half)
             return
-        row, column = near.nonzero(as_tuple=True)
-        value, row, item = tile[row, column, None], rows[row], column + at
+        stretch, column = near.nonzero(as_tuple=True)
+        value, row, item = values[stretch, column, None], rows[stretch], column + at[stretch]
         other = self.compare.gallery_classes[item] != self.compare.classes[row]
         value, row, item = value[other], row[other], item[other]
         place = (self.low[row] > value).sum(dim=1)

@@ -12,6 +12,14 @@ from torch import Tensor
 
 from dml_bench.search.points import Operand
 
+SEGMENT = 64
+"""Neighbouring entries of which the largest is looked at first."""
+
+
+def whole_segments(size: int) -> int:
+    """Return ``size`` or the next multiple of a segment."""
+    return -(-size // SEGMENT) * SEGMENT
+
 
 @dataclass(frozen=True)
 class Rounding:
