@@ -60,13 +60,14 @@ class Targets:
         value, row, item = values[stretch, column, None], rows[stretch], column + at[stretch]
         other = self.compare.gallery_classes[item] != self.compare.classes[row]
         value, row, item = value[other], row[other], item[other]
-        place = (self.low[row] > value).sum(dim=1)
-        unsure = (place != (self.high[row] > value).sum(dim=1)).nonzero()[:, 0]
+        count = int(self.open[rows].max())  # what is closed need not be counted for
+        place = (self.low[row, :count] > value).sum(dim=1)
+        unsure = (place != (self.high[row, :count] > value).sum(dim=1)).nonzero()[:, 0]
         if len(unsure):
             exact = self.compare.similarities(row[unsure], item[unsure])
-            bars = self.values[row[unsure]] - self.compare.tie[row[unsure], None]
+            bars = self.values[row[unsure], :count] - self.compare.tie[row[unsure], None]
             place[unsure] = (bars > exact[:, None]).sum(dim=1)
-        counted = place < self.values.shape[1]
+        counted = place < count
         row, place = row[counted], place[counted]
         self.added.view(-1).index_add_(0, row * self.values.shape[1] + place, torch.ones_like(row))
         self._lower(torch.unique(row))
