@@ -13,6 +13,8 @@ from dml_bench.search.tiles import Rounding
 
 PAIRS = 2**18
 """Numbers of each side of the pairs compared at once: 2 MiB stay in the cache."""
+DENSE = 16
+"""A tile is multiplied again as a whole if more than this part of it, one in so many, is unsure."""
 
 
 class Comparison:
@@ -107,10 +109,22 @@ class Above:
         possible = torch.mv(torch.ge(tile, self.low[rows], out=room), ones)
         self.count.index_add_(0, rows, certain.long())
         unsure = (possible > certain).nonzero()[:, 0]
-        if len(unsure):
-            self._again(tile[unsure], rows[unsure], at)
+        if not len(unsure):
+            return
+        pairs = float((possible - certain).sum())
+        again = self._all_again if DENSE * pairs > len(unsure) * tile.shape[1] else self._some_again
+        again(tile[unsure], rows[unsure], at)
 
-    def _again(self, tile: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: int) -> None:
+    def _all_again(self, tile: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: int) -> None:
+        """Multiply the whole tile once more in float64, which is faster where many entries are unsure."""
+        items = slice(at, at + tile.shape[1])
+        right = self.compare.gallery.take(items, torch.float64)
+        above = self.compare.exact[rows] @ right.T >= (self.best - self.compare.tie)[rows, None]
+        above &= (tile >= self.low[rows]) & (tile < self.high[rows])
+        above &= self.compare.gallery_classes[items] != self.compare.classes[rows, None]
+        self.count.index_add_(0, rows, above.sum(dim=1))
+
+    def _some_again(self, tile: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: int) -> None:
         """Compare the entries between ``low`` and ``high`` in float64."""
         row, column = ((tile >= self.low[rows]) & (tile < self.high[rows])).nonzero(as_tuple=True)
         row, item = rows[row], column + at
