@@ -23,6 +23,7 @@ class Comparison:
     Attributes:
         exact: ``(n, D)`` the queries.
         left: ``(n, D)`` the same in the precision of tiles.
+        scale: ``(n,)`` the product of the lengths, the longest one on the side of the gallery.
         error: ``(n,)`` how far a similarity read off a tile can be off.
         tie: ``(n,)`` how far two float64 similarities of the same vectors can differ.
     """
@@ -40,8 +41,8 @@ class Comparison:
         self.exact: Float64[Tensor, "n D"] = queries.take(rows, torch.float64)
         self.left = self.exact.to(dtype)
         rounding = Rounding.of(queries.dim, dtype)
-        scale = torch.linalg.vector_norm(self.exact, dim=1) * longest
-        self.error, self.tie = rounding.error * scale, rounding.tie * scale
+        self.scale = torch.linalg.vector_norm(self.exact, dim=1) * longest
+        self.error, self.tie = rounding.error * self.scale, rounding.tie * self.scale
         self.classes = torch.from_numpy(relevance.query_classes[rows]).to(queries.device)
         self.gallery_classes = torch.from_numpy(relevance.gallery_classes).to(queries.device)
         self.own = torch.from_numpy(relevance.own[rows]).to(queries.device)

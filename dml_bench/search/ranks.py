@@ -77,15 +77,15 @@ def rank(
     longest = gallery.longest()
     with full_precision_products():
         best = nearest_relevant(queries, gallery, relevance, space.numbers)
-        slabs = Slabs(gallery, space.items, dtype)
         mutual = not depth and gallery.center is None and relevance.is_within and len(gallery) <= space.queries
+        slabs = None if mutual else Slabs(gallery, space.items, dtype)
         rows = np.arange(len(queries), dtype=np.int64) if mutual else relevance.asking
         for start in range(0, len(rows), space.queries):
             block = rows[start : start + space.queries]
             compare = Comparison(queries, gallery, relevance, block, longest, dtype)
             above = Above(compare, best[torch.from_numpy(block).to(best.device)])
             nearest = Nearest(compare, depth, engine, space) if depth else None
-            steps = _triangle(compare, above, space) if mutual else _pass(slabs, compare, above, nearest, space)
+            steps = _pass(slabs, compare, above, nearest, space) if slabs else _triangle(compare, above, space)
             for done in steps:
                 tell(start + int(done * len(block)), len(rows))
             hits = nearest.hits().cpu().numpy() if nearest else np.zeros((len(block), 0), dtype=bool)

@@ -66,7 +66,7 @@ def test_ranks_equal_exact_arithmetic_with_duplicates_ties_and_singletons(rows, 
     values, classes = [r[0] for r in rows], np.array([r[1] for r in rows])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(neighbors, "SPARE", spare)
-        patch.setattr(neighbors, "DEEP", 1000)
+        patch.setattr(neighbors, "DEEP", 1)
         if small:
             patch.setattr(Workspace, "within", classmethod(lambda cls, *_: SMALL))
             patch.setattr(tiles, "SEGMENT", 3), patch.setattr(neighbors, "SEGMENT", 3)
@@ -99,7 +99,7 @@ def test_distances_to_a_gallery_rank_as_exact_arithmetic_says(asked, held, depth
     classes, others = (np.array([r[1] for r in part]) for part in (asked, held))
     own = np.array([next((g for g, y in enumerate(held) if y == x), -1) for x in asked])  # some lie in the gallery
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbors, "DEEP", 1000)
+        patch.setattr(neighbors, "DEEP", 1)
         if small:
             patch.setattr(Workspace, "within", classmethod(lambda cls, *_: SMALL))
             patch.setattr(tiles, "SEGMENT", 3), patch.setattr(neighbors, "SEGMENT", 3)
