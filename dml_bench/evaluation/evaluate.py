@@ -105,7 +105,7 @@ def evaluate(
     _check_choice("distance", distance, ("cosine", "euclidean"))
     _check_whole("restarts", restarts, 1)
     _check_whole("seed", seed, 0)
-    where = torch.device(device)
+    where = _device(device)
     work = _Work(
         arrange(embeddings, labels, query, gallery, distance, where),
         read_bytes(memory),
@@ -243,6 +243,13 @@ def read_bytes(memory: str | int) -> int:
             [Problem(("memory",), f"must be bytes, at least 64MiB, such as 512MB or 1GB, not {memory!r}")]
         )
     return count
+
+
+def _device(name: str | torch.device) -> torch.device:
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise OptionError([Problem(("device",), f"must be such as cpu or cuda:0, not {name!r}")]) from error
 
 
 def _of(metrics: Sequence[Metric], kind: type[M]) -> list[M]:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from dml_bench.errors import DataError, OptionError, Problem
-from dml_bench.search.points import CHUNK, Operand, Points, cosine, euclidean
+from dml_bench.search.points import CHUNK, Operand, Points, Table, cosine, euclidean
 from dml_bench.search.relevance import Relevance
 
 Distance = Literal["cosine", "euclidean"]
@@ -79,11 +79,14 @@ def arrange(
             vectors.
         OptionError: if masks are given for one side alone.
     """
-    values: Any = checked_vectors(embeddings, "embeddings", distance)
+    first = checked_vectors(embeddings, "embeddings", distance)
+    values: Table = first
     codes = _integers(labels, "labels", len(values))
     if isinstance(gallery, tuple):
         if query is not None:
             raise OptionError([Problem(("query",), "must not be given beside a gallery of its own: all rows ask")])
+        if len(gallery) != 2:
+            raise DataError(f"gallery: must be a mask, or embeddings and labels, not {len(gallery)} things")
         more = checked_vectors(gallery[0], "gallery embeddings", distance)
         if more.shape[1] != values.shape[1]:
             raise DataError(
@@ -91,7 +94,7 @@ def arrange(
             )
         codes = np.concatenate([codes, _integers(gallery[1], "gallery labels", len(more))])
         asks = np.arange(len(codes)) < len(values)
-        values, found = Stacked([values, more]), np.logical_not(asks)
+        values, found = Stacked([first, more]), np.logical_not(asks)
     elif query is None and gallery is None:
         names, classes = np.unique(codes, return_inverse=True)
         points = Points(values, None, distance == "cosine", device)
@@ -108,7 +111,7 @@ def arrange(
 
 
 def _split(
-    values: Any,
+    values: Table,
     labels: Int64[np.ndarray, " N"],
     asks: npt.NDArray[np.bool_],
     found: npt.NDArray[np.bool_],
@@ -134,13 +137,13 @@ class Stacked:
     def __init__(self, parts: Sequence[npt.NDArray[Any]]) -> None:
         self.parts = list(parts)
         self.starts = np.cumsum([0, *(len(part) for part in parts)])
-        self.shape = (int(self.starts[-1]), *parts[0].shape[1:])
+        self.shape: tuple[int, ...] = (int(self.starts[-1]), *parts[0].shape[1:])
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, which: slice | Int64[np.ndarray, " n"]) -> npt.NDArray[Any]:
-        rows = np.arange(len(self))[which]
+        rows = np.arange(*which.indices(len(self))) if isinstance(which, slice) else which
         result = np.empty((len(rows), *self.shape[1:]))
         for part, start in zip(self.parts, self.starts[:-1], strict=True):
             inside = (rows >= start) & (rows < start + len(part))
@@ -180,22 +183,27 @@ def _numbers(values: npt.ArrayLike | Tensor, what: str) -> npt.NDArray[Any]:
         array = np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
         raise DataError(f"{what}: not an array of numbers: {error}") from error
-    if array.dtype.kind not in "fiu":
+    if array.dtype.kind not in "fiu" or array.dtype.itemsize > 8:
         raise DataError(f"{what}: must be real numbers, not {array.dtype}")
     return array
 
 
-def _integers(labels: npt.ArrayLike | Tensor, what: str, items: int) -> npt.NDArray[Any]:
+def _integers(labels: npt.ArrayLike | Tensor, what: str, items: int) -> Int64[np.ndarray, " N"]:
     array = _numbers(labels, what)
     if array.dtype.kind not in "iu":
         raise DataError(f"{what}: must be integers, not {array.dtype}")
     if array.shape != (items,):
         raise DataError(f"{what}: must be ({items},), one per embedding, not {array.shape}")
-    return array
+    if array.max(initial=0) > np.iinfo(np.int64).max:
+        raise DataError(f"{what}: must be at most {np.iinfo(np.int64).max}, not {array.max()}")
+    return array.astype(np.int64, copy=False)
 
 
 def _mask(values: Mask, what: str, items: int) -> npt.NDArray[np.bool_]:
-    array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+    try:
+        array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+    except ValueError as error:
+        raise DataError(f"{what}: must be ({items},) of true and false: {error}") from error
     if array.dtype != bool or array.shape != (items,):
         raise DataError(f"{what}: must be ({items},) of true and false, not {array.dtype} {array.shape}")
     if not array.any():

@@ -123,8 +123,10 @@ def parse_metric(name: str) -> Metric:
         return METRICS.build(name)
     if base in ("nmi", "ami"):
         return _built(name, base, average_method=average)
-    if name.startswith("macro_") and isinstance(metric := parse_metric(name.removeprefix("macro_")), RankMetric):
-        return replace(metric, name=name, macro=True)
+    if name.startswith("macro_") and not name.startswith("macro_macro_"):
+        metric = parse_metric(name.removeprefix("macro_"))
+        if isinstance(metric, RankMetric):
+            return replace(metric, name=name, macro=True)
     known = [entry.name for entry in METRICS]
     hint = suggestion(f"{word}@k" if number is not None else name, known)
     if at or name in known:

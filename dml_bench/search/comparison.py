@@ -14,6 +14,9 @@ from dml_bench.search.tiles import Rounding
 PAIRS = 2**18
 """Numbers of each side of the pairs compared at once: 2 MiB stay in the cache."""
 
+DENSE = 16
+"""A tile is multiplied again as a whole if more than this part of it, one in so many, is unsure."""
+
 
 class Comparison:
     """Some queries, in float64 and as the left side of tiles.
@@ -98,10 +101,24 @@ class Above:
         certain = torch.mv(torch.ge(values, self.high[rows, None], out=room), ones)
         self.count.index_add_(0, rows, certain.long())
         unsure = (possible > certain).nonzero()[:, 0]
-        if len(unsure):
-            self._again(values[unsure], rows[unsure], at[unsure])
+        if not len(unsure):
+            return
+        pairs = float((possible - certain).sum())
+        crowded = DENSE * pairs > len(unsure) * values.shape[1] and bool((at == at[0]).all())
+        again = self._all_again if crowded else self._some_again
+        again(values[unsure], rows[unsure], at[unsure])
 
-    def _again(self, values: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: Int64[Tensor, " n"]) -> None:
+    def _all_again(self, values: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: Int64[Tensor, " n"]) -> None:
+        """Multiply the same items by all rows once more in float64, which is faster where many entries are unsure."""
+        items = slice(int(at[0]), min(int(at[0]) + values.shape[1], len(self.compare.gallery)))
+        right = self.compare.gallery.take(items, torch.float64)
+        values = values[:, : len(right)]
+        above = self.compare.exact[rows] @ right.T >= (self.best - self.compare.tie)[rows, None]
+        above &= (values >= self.floor[rows, None]) & (values < self.high[rows, None])
+        above &= self.compare.gallery_classes[items] != self.compare.classes[rows, None]
+        self.count.index_add_(0, rows, above.sum(dim=1))
+
+    def _some_again(self, values: Float[Tensor, "n g"], rows: Int64[Tensor, " n"], at: Int64[Tensor, " n"]) -> None:
         """Compare the entries between ``floor`` and ``high`` in float64."""
         stretch, column = ((values >= self.floor[rows, None]) & (values < self.high[rows, None])).nonzero(as_tuple=True)
         row, item = rows[stretch], column + at[stretch]

@@ -7,7 +7,7 @@ all queries whose lists are to hold a large part of all items.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
@@ -52,14 +52,13 @@ class Nearest:
             return
         import faiss
 
-        index: Any = faiss.IndexFlatIP(slab.shape[1])
-        index.add(slab.float().cpu().numpy())
+        items_seen = slab.float().cpu().numpy()  # not put into an index, which would copy it
         count = min(self.values.shape[1] + 1, len(slab))
         with faiss_threads():
             for some in torch.arange(len(self.compare)).split(4096):
-                values, items = map(
-                    torch.from_numpy, index.search(self.compare.left[some].float().cpu().numpy(), count)
-                )
+                asked = self.compare.left[some].float().cpu().numpy()
+                found = faiss.knn(asked, items_seen, count, metric=faiss.METRIC_INNER_PRODUCT)
+                values, items = map(torch.from_numpy, found)
                 where = slice(int(some[0]), int(some[-1]) + 1)
                 items = items.to(self.items.device) + at
                 values = values.to(self.values).masked_fill_(items == self.compare.own[where, None], -torch.inf)
@@ -100,20 +99,34 @@ class Nearest:
         return keys
 
     def _ranked_again(self, rows: Int64[Tensor, " n"]) -> Bool[Tensor, "n depth"]:
-        """Rank some queries against all items in float64."""
-        total = len(self.compare.gallery)
+        """Rank some queries against all items in float64, some of each at a time."""
         found = torch.zeros(len(rows), self.depth, dtype=torch.bool, device=rows.device)
-        for some in torch.arange(len(rows), device=rows.device).split(max(1, self.space.numbers // (3 * total))):
-            keys = torch.empty(len(some), total, dtype=torch.float64, device=rows.device)
-            left = self.compare.exact[rows[some]]
-            for at in range(0, total, self.space.columns):
-                right = self.compare.gallery.take(slice(at, at + self.space.columns), torch.float64)
-                torch.mm(left, right.T, out=keys[:, at : at + len(right)])
-            same = self.compare.gallery_classes == self.compare.classes[rows[some], None]
-            keys -= self.compare.tie[rows[some], None] * same
-            own = self.compare.own[rows[some]]
-            inside = (own >= 0).nonzero()[:, 0]
-            keys[inside, own[inside]] = -torch.inf
-            values, items = keys.topk(self.depth, dim=1)
-            found[some] = same.gather(1, items) & values.isfinite()
+        width = min(max(self.space.columns, 2 * self.depth), len(self.compare.gallery))
+        for some in torch.arange(len(rows), device=rows.device).split(
+            max(1, self.space.numbers // (3 * (self.depth + width)))
+        ):
+            keys = torch.full((len(some), self.depth), -torch.inf, dtype=torch.float64, device=rows.device)
+            same = torch.zeros_like(keys, dtype=torch.bool)
+            for at in range(0, len(self.compare.gallery), width):
+                more, is_same = self._keys(rows[some], at, width)
+                keys, which = torch.cat([keys, more], dim=1).topk(self.depth, dim=1)
+                same = torch.cat([same, is_same], dim=1).gather(1, which)
+            found[some] = same & keys.isfinite()
         return found
+
+    def _keys(
+        self, rows: Int64[Tensor, " n"], at: int, width: int
+    ) -> tuple[Float64[Tensor, "n w"], Bool[Tensor, "n w"]]:
+        """Return what some queries rank the items from ``at`` on by, and which of these are relevant."""
+        compare, end = self.compare, min(at + width, len(self.compare.gallery))
+        keys = torch.empty(len(rows), end - at, dtype=torch.float64, device=rows.device)
+        for start in range(at, end, self.space.columns):
+            stop = min(start + self.space.columns, end)
+            right = compare.gallery.take(slice(start, stop), torch.float64)
+            keys[:, start - at : stop - at] = compare.exact[rows] @ right.T
+        same = compare.gallery_classes[at:end] == compare.classes[rows, None]
+        keys -= compare.tie[rows, None] * same
+        own = compare.own[rows] - at
+        inside = ((own >= 0) & (own < end - at)).nonzero()[:, 0]
+        keys[inside, own[inside]] = -torch.inf
+        return keys, same

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,21 @@ from torch import Tensor
 
 CHUNK = 2**20
 """Float64 numbers that a block goes through on its way to another precision."""
+
+
+@runtime_checkable
+class Table(Protocol):
+    """Numbers by row, such as an array: what vectors are read from."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(M, D)``."""
+
+    def __len__(self) -> int:
+        """Return M."""
+
+    def __getitem__(self, which: Any, /) -> npt.NDArray[Any]:
+        """Return some rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +42,7 @@ class Points:
         device: where the blocks go.
     """
 
-    values: npt.NDArray[Any]
+    values: Table
     rows: Int64[np.ndarray, " N"] | None = None
     unit: bool = True
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))

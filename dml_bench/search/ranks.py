@@ -86,14 +86,14 @@ def rank(
     rows = np.arange(len(queries), dtype=np.int64) if mutual else asking
     longest = gallery.longest()
     with full_precision_products():
-        slabs = Slabs(gallery, space.items, dtype)
+        slabs = None if mutual else Slabs(gallery, space.items, dtype)
         for start in range(0, len(rows), space.queries):
             block = rows[start : start + space.queries]
             kept = 1 if listing else count
             values = most_similar_relevant(queries, gallery, relevance, block, kept, space.numbers)
             compare = Comparison(queries, gallery, relevance, block, longest, dtype)
             seen = _Seen.by(compare, values, depths[block], deepest, listing, space)
-            steps = _triangle(compare, seen, space) if mutual else _pass(slabs, compare, seen, space)
+            steps = _pass(slabs, compare, seen, space) if slabs else _triangle(compare, seen, space)
             for done in steps:
                 tell(start + int(done * len(block)), len(rows))
             yield seen.ranks(block, relevance.relevant[block])
@@ -123,6 +123,11 @@ class _Seen:
             return cls(above, None, Nearest(compare, deepest, space))
         limits = torch.from_numpy(depths).to(values.device)
         return cls(above, Targets(compare, values, limits) if deepest else None, None)
+
+    def close(self, tile: Float[Tensor, "q g"], part: slice) -> None:
+        """Give up on what a first tile shows to rank too deep."""
+        if self.targets:
+            self.targets.close(tile, part)
 
     def rows(self, tile: Float[Tensor, "q g"], part: slice, at: int) -> None:
         """See a tile whose rows are the queries ``part``, and whose first column is item ``at``."""
@@ -184,8 +189,8 @@ def _pass(slabs: Slabs, compare: Comparison, seen: _Seen, space: Workspace) -> I
                 torch.mm(compare.left[part], right.T, out=tile[:, : len(right)])
                 tile[:, len(right) :] = -torch.inf
                 compare.leave_out_own(tile, part, at + start)
-                if seen.targets and at + start == 0:
-                    seen.targets.close(tile, part)
+                if at + start == 0:
+                    seen.close(tile, part)
                 seen.rows(tile, part, at + start)
             yield (at + len(slab) * part.stop / len(compare)) / slabs.total
 
@@ -205,9 +210,8 @@ def _triangle(compare: Comparison, seen: _Seen, space: Workspace) -> Iterator[fl
         tile[:, width:] = -torch.inf
         return tile.fill_diagonal_(-torch.inf) if rows == columns else tile
 
-    if seen.targets:
-        for part in parts:
-            seen.targets.close(filled(part, part)[: part.stop - part.start], part)
+    for part in parts if seen.targets else []:
+        seen.close(filled(part, part)[: part.stop - part.start], part)
     for i, rows in enumerate(parts):
         seen.rows(filled(rows, rows), rows, rows.start)
         for columns in parts[i + 1 :]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dml_bench.search.points import Operand
+from dml_bench.search.points import CHUNK, Operand
 
 SEGMENT = 64
 """Neighbouring entries of which the largest is looked at first."""
@@ -29,7 +29,7 @@ class Rounding:
     place, in whichever order the sum is taken.
 
     Attributes:
-        error: largest error of an entry of a tile.
+        error: largest difference of an entry of a tile and the same similarity in float64.
         tie: how far two float64 similarities of the same vectors can differ: they count as equal.
     """
 
@@ -39,7 +39,7 @@ class Rounding:
     @classmethod
     def of(cls, dim: int, dtype: torch.dtype) -> Rounding:
         """Return the bounds for tiles of ``dtype``."""
-        return cls((dim + 8) * torch.finfo(dtype).eps / 2, rounding(dim))
+        return cls((dim + 8) * torch.finfo(dtype).eps / 2 + rounding(dim) / 2, rounding(dim))
 
 
 def rounding(dim: int) -> float:
@@ -75,19 +75,27 @@ class Workspace:
 
 
 class Slabs:
-    """The gallery in pieces that fit into memory; a gallery that fits whole is read once."""
+    """The gallery in pieces that fit into memory, each in the place of the one before; one that fits is read once."""
 
     def __init__(self, gallery: Operand, items: int, dtype: torch.dtype) -> None:
         self.gallery, self.dtype, self.total = gallery, dtype, len(gallery)
         self.starts = range(0, len(gallery), items)
-        self.whole = gallery.take(slice(0, len(gallery)), dtype) if len(self.starts) == 1 else None
+        self.room = torch.empty(min(items, len(gallery)), gallery.dim, dtype=dtype, device=gallery.device)
+        self.held = -1
 
     def __iter__(self) -> Iterator[tuple[int, Float[Tensor, "g D"]]]:
         for start in self.starts:
-            if self.whole is not None:
-                yield start, self.whole
-            else:
-                yield start, self.gallery.take(slice(start, start + self.starts.step), self.dtype)
+            slab = self.room[: min(self.starts.step, self.total - start)]
+            if self.held != start:
+                self._read(slab, start)
+            yield start, slab
+
+    def _read(self, slab: Float[Tensor, "g D"], start: int) -> None:
+        step = max(1, CHUNK // self.gallery.dim)
+        for at in range(0, len(slab), step):
+            part = slab[at : at + step]
+            part.copy_(self.gallery.take(slice(start + at, start + at + len(part)), self.dtype))
+        self.held = start
 
 
 @contextmanager

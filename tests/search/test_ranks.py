@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dml_bench.search import neighbors
+from dml_bench.search import comparison, neighbors
 from dml_bench.search.points import Points, cosine, euclidean
 from dml_bench.search.ranks import rank
 from dml_bench.search.relevance import Relevance, most_similar_relevant
@@ -187,3 +187,35 @@ def test_progress_is_told_and_ends_at_the_end():
     list(rank(*cosine(Points(x), Points(x)), Relevance.within(y), tell=lambda done, total: heard.append((done, total))))
     assert heard[-1] == (100, 100)
     assert heard == sorted(heard)
+
+
+@pytest.mark.parametrize("dense", [0, 10**9])
+@pytest.mark.parametrize("sides", [cosine, euclidean])
+def test_near_ties_count_the_same_one_by_one_and_a_tile_at_once(dense, sides, monkeypatch):
+    monkeypatch.setattr(comparison, "DENSE", dense)
+    rng = np.random.default_rng(5)
+    x, y = rng.integers(1, 4, (2500, 3)).astype(np.float64), np.arange(2500) % 7
+    points = Points(x, unit=sides is cosine)
+    found = as_mapping(rank(*sides(points, points), Relevance.within(y)))
+    whole = x.astype(int)
+    products, squares = whole @ whole.T, (whole**2).sum(axis=1)
+    if sides is cosine:  # in the order of the cosine: all products are positive
+        score = [
+            [Fraction(int(p) ** 2, int(a) * int(b)) for p, b in zip(row, squares, strict=True)]
+            for row, a in zip(products[:40], squares, strict=False)
+        ]
+    else:
+        score = (2 * products - squares)[:40].tolist()
+    for query, row in enumerate(score):
+        best = max(s for g, s in enumerate(row) if y[g] == y[query] and g != query)
+        assert found[query] == [1 + sum(s >= best and y[g] != y[query] for g, s in enumerate(row))]
+
+
+def test_twenty_thousand_comparisons_of_near_ties_are_never_made_one_by_one(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("pairs of a tile of duplicates are compared one by one")
+
+    monkeypatch.setattr(comparison.Comparison, "similarities", refuse)
+    points = Points(np.tile(np.array([[0.3, 0.1, 0.7]], dtype=np.float32), (400, 1)))
+    found = as_mapping(rank(*cosine(points, points), Relevance.within(np.arange(400) % 2)))
+    assert all(ranks == [201] for ranks in found.values())
