@@ -127,8 +127,8 @@ def _split(
     members = np.flatnonzero(asks | (found & np.isin(classes, classes[asks])))
     rows, items = np.flatnonzero(asks), np.flatnonzero(found)
     relevance = Relevance(classes[rows], classes[items], places[rows])
-    some = lambda which: Points(values, which, unit, device)  # noqa: E731
-    return Items(some(rows), some(items), relevance, rows, some(members), classes[members], names)
+    some = [Points(values, which, unit, device) for which in (rows, items, members)]
+    return Items(some[0], some[1], relevance, rows, some[2], classes[members], names)
 
 
 class Stacked:

@@ -66,7 +66,9 @@ class Comparison:
     def similarities(self, rows: Int64[Tensor, " p"], items: Int64[Tensor, " p"]) -> Float64[Tensor, " p"]:
         """Compare pairs in float64, one at a time, so that equal vectors give equal numbers."""
         found = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
-        for some in torch.arange(len(rows), device=rows.device).split(max(1, PAIRS // self.exact.shape[1])):
+        size = max(1, PAIRS // self.exact.shape[1])
+        for start in range(0, len(rows), size):
+            some = slice(start, start + size)
             right = self.gallery.take(items[some].cpu().numpy(), torch.float64)
             found[some] = torch.einsum("pd,pd->p", self.exact[rows[some]], right)
         return found

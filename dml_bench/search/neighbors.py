@@ -21,6 +21,8 @@ Engine = Literal["auto", "faiss", "torch"]
 
 DEEP = 16
 """A list deeper than this part of all items (one in so many) is read off the whole order."""
+TOGETHER = 4096
+"""Queries that FAISS searches for together."""
 SPARE = 12
 """Items proposed beyond the asked depth: enough that rounding rarely reaches the end of the list."""
 
@@ -55,11 +57,11 @@ class Nearest:
         items_seen = slab.float().cpu().numpy()  # not put into an index, which would copy it
         count = min(self.values.shape[1] + 1, len(slab))
         with faiss_threads():
-            for some in torch.arange(len(self.compare)).split(4096):
-                asked = self.compare.left[some].float().cpu().numpy()
+            for start in range(0, len(self.compare), TOGETHER):
+                where = slice(start, min(start + TOGETHER, len(self.compare)))
+                asked = self.compare.left[where].float().cpu().numpy()
                 found = faiss.knn(asked, items_seen, count, metric=faiss.METRIC_INNER_PRODUCT)
                 values, items = map(torch.from_numpy, found)
-                where = slice(int(some[0]), int(some[-1]) + 1)
                 items = items.to(self.items.device) + at
                 values = values.to(self.values).masked_fill_(items == self.compare.own[where, None], -torch.inf)
                 self._offer(where, values, items)
@@ -102,16 +104,16 @@ class Nearest:
         """Rank some queries against all items in float64, some of each at a time."""
         found = torch.zeros(len(rows), self.depth, dtype=torch.bool, device=rows.device)
         width = min(max(self.space.columns, 2 * self.depth), len(self.compare.gallery))
-        for some in torch.arange(len(rows), device=rows.device).split(
-            max(1, self.space.numbers // (3 * (self.depth + width)))
-        ):
+        size = max(1, self.space.numbers // (3 * (self.depth + width)))
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
             keys = torch.full((len(some), self.depth), -torch.inf, dtype=torch.float64, device=rows.device)
             same = torch.zeros_like(keys, dtype=torch.bool)
             for at in range(0, len(self.compare.gallery), width):
-                more, is_same = self._keys(rows[some], at, width)
+                more, is_same = self._keys(some, at, width)
                 keys, which = torch.cat([keys, more], dim=1).topk(self.depth, dim=1)
                 same = torch.cat([same, is_same], dim=1).gather(1, which)
-            found[some] = same & keys.isfinite()
+            found[start : start + size] = same & keys.isfinite()
         return found
 
     def _keys(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -107,7 +107,7 @@ class Operand:
         return _in_chunks(self._lifted, which, len(self), self.dim, dtype)
 
     def _lifted(self, which: slice | Int64[np.ndarray, " n"]) -> Float64[Tensor, "n D"]:
-        moved = (self.points.take(which, torch.float64) - self.center) / self.scale
+        moved = (self.points.take(which, torch.float64) - (0.0 if self.center is None else self.center)) / self.scale
         last = torch.ones_like(moved[:, :1]) if self.is_query else moved.square().sum(dim=1, keepdim=True) / -2
         return torch.cat([moved, last], dim=1)
 
@@ -128,33 +128,27 @@ def cosine(queries: Points, gallery: Points) -> tuple[Operand, Operand]:
 def euclidean(queries: Points, gallery: Points) -> tuple[Operand, Operand]:
     """Return operands whose product ranks by Euclidean distance; the gallery's mean becomes 0, its largest number 1."""
     size = max(1, CHUNK // gallery.dim)
-    blocks = lambda: (block for _, block in gallery.blocks(size, torch.float64))  # noqa: E731
-    center = sum((block.sum(dim=0) for block in blocks()), gallery.take(slice(0, 0), torch.float64).sum(dim=0))
-    center = center / len(gallery)
-    scale = max(float((block - center).abs().max()) for block in blocks()) or 1.0
+    center = gallery.take(slice(0, 0), torch.float64).sum(dim=0)
+    for _, block in gallery.blocks(size, torch.float64):
+        center += block.sum(dim=0) / len(gallery)
+    scale = max(float((block - center).abs().max()) for _, block in gallery.blocks(size, torch.float64)) or 1.0
     return Operand(queries, True, center, scale), Operand(gallery, False, center, scale)
 
 
 def _in_chunks(
-    compute: Any, which: slice | Int64[np.ndarray, " n"], total: int, dim: int, dtype: torch.dtype
+    compute: Callable[[Any], Tensor], which: slice | Int64[np.ndarray, " n"], total: int, dim: int, dtype: torch.dtype
 ) -> Tensor:
     """Compute a few rows at a time in float64, and keep only what they are rounded to."""
     size = max(1, CHUNK // dim)
-    if isinstance(which, slice):
-        start, stop, _ = which.indices(total)
-        parts: list[Any] = [slice(i, min(i + size, stop)) for i in range(start, stop, size)] or [which]
-    else:
-        parts = [which[i : i + size] for i in range(0, len(which), size)] or [which]
+    begin, end = which.indices(total)[:2] if isinstance(which, slice) else (0, len(which))
+    starts = range(begin, end, size)
+    parts = [slice(i, min(i + size, end)) for i in starts] or [slice(begin, begin)]
+    blocks = (compute(part if isinstance(which, slice) else which[part]) for part in parts)
+    first = next(blocks).to(dtype)
     if len(parts) == 1:
-        result: Tensor = compute(parts[0]).to(dtype)
-        return result
-    count = sum(part.stop - part.start if isinstance(part, slice) else len(part) for part in parts)
-    first = compute(parts[0]).to(dtype)
-    whole = first.new_empty(count, first.shape[1])
+        return first
+    whole = first.new_empty(end - begin, first.shape[1])
     whole[: len(first)] = first
-    at = len(first)
-    for part in parts[1:]:
-        block = compute(part)
-        whole[at : at + len(block)] = block
-        at += len(block)
+    for start, block in zip(starts[1:], blocks, strict=True):
+        whole[start - begin : start - begin + len(block)] = block
     return whole

@@ -45,7 +45,8 @@ class Ranks:
     @property
     def first(self) -> Int64[np.ndarray, " Q"]:
         """``(Q,)`` the rank of the nearest relevant item."""
-        return self.ranks[self.starts[:-1]]
+        found: Int64[np.ndarray, " Q"] = self.ranks[self.starts[:-1]]
+        return found
 
 
 def rank(
@@ -131,12 +132,12 @@ class _Seen:
 
     def rows(self, tile: Float[Tensor, "q g"], part: slice, at: int) -> None:
         """See a tile whose rows are the queries ``part``, and whose first column is item ``at``."""
-        pieces = tile.unflatten(1, (-1, SEGMENT))
+        pieces = torch.unflatten(tile, 1, (-1, SEGMENT))
         self._see(pieces.amax(dim=2), lambda query, piece: pieces[query, piece], tile, part, at)
 
     def columns(self, tile: Float[Tensor, "g q"], part: slice, at: int) -> None:
         """See a tile whose columns are the queries ``part``, and whose first row is item ``at``."""
-        pieces = tile.unflatten(0, (-1, SEGMENT))
+        pieces = torch.unflatten(tile, 0, (-1, SEGMENT))
         self._see(pieces.amax(dim=1).T, lambda query, piece: pieces[piece, :, query], tile.T, part, at)
 
     def _see(
