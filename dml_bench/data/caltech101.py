@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dml_bench.data.archive import find
-from dml_bench.data.catalog import check_counts, dataset, half_of_classes
+from dml_bench.data.catalog import check_counts, dataset, half_of_classes, variant
 from dml_bench.data.folder import class_folders
 from dml_bench.data.listing import Listing
 from dml_bench.data.sources import open_source
@@ -36,4 +36,4 @@ def caltech101(root: Path | None, /, *, partial: bool = False) -> Listing:
     paths, labels, names = class_folders(source, LEFT_OUT)
     cut = check_counts(str(source.path), (len(paths), len(names)), OFFICIAL, partial)
     roles = half_of_classes(labels, str(source.path))
-    return Listing("caltech101", source, paths, labels, roles, names, variant=("partial",) if cut else ())
+    return Listing("caltech101", source, paths, labels, roles, names, variant=variant(partial=cut))

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 
-from dml_bench.data.dataset import DATASETS, Labels, Split
+from dml_bench.data.dataset import DATASETS, FILES, Labels, Split
 from dml_bench.data.decoding import decode
 from dml_bench.data.listing import TEST, TRAIN, Listing, Roles
 from dml_bench.errors import DataError
@@ -17,7 +17,7 @@ from dml_bench.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Listing])
 
-LISTINGS: Registry[Listing] = Registry("listings")
+LISTINGS: Registry[Listing] = Registry("listings", [f"dml_bench.data.{module}" for module in FILES])
 """Readers ``(root: Path | None, /, *, ...) -> Listing``, under the names of their data sets; they decode nothing."""
 
 
@@ -48,7 +48,10 @@ def _decoded(reader: Callable[..., Listing], defaults: dict[str, Any]) -> Callab
 
     added = [p.replace(default=defaults.get(p.name, p.default)) for p in decoding]
     load.__signature__ = inspect.Signature([*own.values(), *added])  # type: ignore[attr-defined]
-    load.__annotations__ = {**get_type_hints(decode, include_extras=True), **get_type_hints(reader, include_extras=True)}
+    load.__annotations__ = {
+        **get_type_hints(decode, include_extras=True),
+        **get_type_hints(reader, include_extras=True),
+    }
     load.__annotations__["return"] = Split
     load.__doc__ = reader.__doc__
     load.__name__ = load.__qualname__ = reader.__name__
@@ -64,7 +67,9 @@ def half_of_classes(labels: Labels, where: str) -> Roles:
     """
     present = np.unique(labels)
     if len(present) < 4:
-        raise DataError(f"{where}: has {len(present)} classes; a class-disjoint split needs 4, 2 to train and 2 to test")
+        raise DataError(
+            f"{where}: has {len(present)} classes; a class-disjoint split needs 4, 2 to train and 2 to test"
+        )
     return np.where(labels < present[(len(present) + 1) // 2], TRAIN, TEST).astype(np.int8)
 
 
@@ -81,3 +86,27 @@ def check_counts(where: str, found: Sequence[int], official: Sequence[int], part
         return True
     hint = "" if partial else "; a partial copy is read with 'partial: true', and is then another protocol"
     raise DataError(f"{where}: must hold {text.format(*official)}, but {text.format(*found)} are there{hint}")
+
+
+def check_missing(where: str, missing: Sequence[str]) -> None:
+    """Refuse a copy that lacks images of its own list.
+
+    Raises:
+        DataError: if it does.
+    """
+    if missing:
+        raise DataError(
+            f"{where}: {len(missing):,} images of the list are missing, such as {missing[0]}; "
+            "a partial copy is read with 'partial: true', and is then another protocol"
+        )
+
+
+def variant(**changes: object) -> tuple[str, ...]:
+    """Return what makes a listing another protocol than its data set's own: the true ones, and texts as they are.
+
+    >>> variant(partial=True, boxes=False, split="class_disjoint", alignment="funneled")
+    ('partial', 'funneled')
+    """
+    usual = ("class_disjoint", "original")
+    there = {name: value for name, value in changes.items() if value and value not in usual}
+    return tuple(name if value is True else str(value) for name, value in there.items())

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from dml_bench.data.archive import find
-from dml_bench.data.catalog import check_counts, dataset, half_of_classes
+from dml_bench.data.catalog import check_counts, check_missing, dataset, half_of_classes, variant
 from dml_bench.data.listing import TEST, TRAIN, Listing, Source
 from dml_bench.data.sources import open_source, read_table, top_of, whole_numbers
 from dml_bench.errors import DataError
@@ -47,12 +47,10 @@ def cub200(
     if partial:
         images = {key: path for key, path in images.items() if f"{top}images/{path}" in source.stamps}
     missing = [path for path in images.values() if f"{top}images/{path}" not in source.stamps]
-    if missing:
-        raise DataError(f"{source.path}: {len(missing)} images of images.txt are missing, such as {missing[0]}")
+    check_missing(f"{source.path}/{top}images.txt", missing)
     classes = whole_numbers([labels[key] for key in images], f"{source.path}/{top}image_class_labels.txt")
     kept, codes = np.unique(classes, return_inverse=True)
     cut = check_counts(str(source.path), (len(images), len(kept)), OFFICIAL, partial)
-    variant = [word for word, there in (("partial", cut), ("boxes", boxes), (split, split != "class_disjoint")) if there]
     roles = half_of_classes(codes.astype(np.int64), str(source.path))
     if split == "official_closed":
         training = _by_image(source, f"{top}train_test_split.txt", images)
@@ -65,7 +63,7 @@ def cub200(
         roles,
         tuple(names[str(number)] for number in kept),
         boxes=_boxes(source, f"{top}bounding_boxes.txt", images) if boxes else None,
-        variant=tuple(variant),
+        variant=variant(partial=cut, boxes=boxes, split=split),
     )
 
 

@@ -143,14 +143,8 @@ class Split:
         return sha.hexdigest()
 
 
-DATASETS: Registry[Split] = Registry(
-    "datasets",
-    [
-        f"dml_bench.data.{module}"
-        for module in (
-            *("digits", "glyphs", "omniglot"),
-            *("cub200", "caltech101", "grocery_store", "folder"),
-        )
-    ],
-)
+ARRAYS = ("digits", "glyphs", "omniglot", "mnist", "cifar")
+FILES = ("cub200", "cars196", "sop", "inshop", "caltech101", "grocery_store", "lfw", "folder", "table")
+
+DATASETS: Registry[Split] = Registry("datasets", [f"dml_bench.data.{module}" for module in (*ARRAYS, *FILES)])
 """Factories ``(root: Path | None, /, *, ...) -> Split``; ``root`` is the folder that holds the downloaded data sets."""

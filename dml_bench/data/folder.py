@@ -25,7 +25,7 @@ def folder(root: Path | None, /, *, path: str) -> Listing:
     """Read images of one's own: class folders in a folder, zip or tar file; half of the classes to train, half to test.
 
     An image's class is the folder it lies in, by its whole path below the top: ``shoes/red`` and ``bags/red`` are two.
-    The classes are sorted by name; the first half of them, the larger one, trains. If the top holds just the folders
+    The classes are sorted by name, capitals as small letters; the first half of them, the larger one, trains. If the top holds just the folders
     ``train`` and ``test``, these are the split, and no class may be in both. Files whose name does not end like an
     image's are passed over.
 
@@ -78,7 +78,7 @@ def class_folders(source: Source, left_out: Container[str] = ()) -> tuple[tuple[
     for path, name in kept:
         if not name:
             raise DataError(f"{source.path / path}: lies in no class folder")
-    names = sorted({name for _, name in kept})
+    names = sorted({name for _, name in kept}, key=lambda name: (name.casefold(), name))
     number = {name: label for label, name in enumerate(names)}
     return tuple(p for p, _ in kept), np.array([number[n] for _, n in kept], dtype=np.int64), tuple(names)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from dml_bench.data.archive import find
-from dml_bench.data.catalog import check_counts, dataset
+from dml_bench.data.catalog import check_counts, check_missing, dataset, variant
 from dml_bench.data.listing import GALLERY, QUERY, TEST, TRAIN, Listing, Source
 from dml_bench.data.sources import open_source, read_text, top_of, whole_numbers
 from dml_bench.errors import DataError
@@ -48,8 +49,7 @@ def grocery_store(
     if partial:
         rows = [row for row in rows if f"{top}{row[1]}" in source.stamps]
     missing = [row[1] for row in rows if f"{top}{row[1]}" not in source.stamps]
-    if missing:
-        raise DataError(f"{source.path}: {len(missing)} images of the lists are missing, such as {missing[0]}")
+    check_missing(str(source.path), missing)
     fine = whole_numbers([row[2] for row in rows], str(source.path))
     coarse = whole_numbers([row[3] for row in rows], str(source.path))
     present, labels = np.unique(fine, return_inverse=True)
@@ -70,7 +70,7 @@ def grocery_store(
         roles.astype(np.int8),
         tuple(names[number] for number in present.tolist()),
         super_labels=supers,
-        variant=tuple(w for w, there in (("partial", cut), (split, split != "class_disjoint")) if there),
+        variant=variant(partial=cut, split=split),
     )
 
 
@@ -84,7 +84,5 @@ def _rows(source: Source, name: str) -> list[list[str]]:
 
 
 def _names(source: Source, name: str) -> dict[int, str]:
-    import csv
-
     rows = list(csv.reader(read_text(source, name).splitlines()))[1:]
     return {int(row[1]): row[0] for row in rows if len(row) > 1}

@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -130,9 +131,10 @@ class Joined:
 
     def read(self, names: Sequence[str]) -> Iterator[bytes]:
         """Yield the bytes of each named file."""
-        for name in names:
-            at = name.split("/", 1)[0]
-            yield from self.mounts[at].read([name[len(at) + 1 :]])
+        for at, group in groupby(names, key=lambda name: name.split("/", 1)[0]):
+            if at not in self.mounts:
+                raise DataError(f"{self.path / at}: there is no such file or folder")
+            yield from self.mounts[at].read([name[len(at) + 1 :] for name in group])
 
 
 def open_source(path: Path) -> Source:
@@ -155,6 +157,24 @@ def open_source(path: Path) -> Source:
         except (tarfile.TarError, lzma.LZMAError) as error:
             raise OSError(f"not a tar file: {error}") from error
         return Tar(path, *_sorted_out(files), plain, offsets)
+
+
+def only(path: Path, names: Sequence[str]) -> Folder:
+    """Return just the named files of a folder, those that are there.
+
+    Args:
+        path: of the folder.
+        names: relative to ``path``, or absolute.
+    """
+    stats = {name: _stat(path / name) for name in names}
+    return Folder(path, {name: (s.st_size, s.st_mtime_ns) for name, s in stats.items() if s}, ())
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except (OSError, ValueError):
+        return None
 
 
 def top_of(source: Source, marker: str) -> str:
