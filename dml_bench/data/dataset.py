@@ -135,20 +135,71 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Pairs of images to be told same or different, in folds.
+
+    Args:
+        first: ``(P,)`` indices into the test images.
+        second: ``(P,)`` indices into the test images.
+        same: ``(P,)`` whether both show the same class.
+        folds: ``(P,)`` number of the fold, from 0.
+    """
+
+    first: Labels
+    second: Labels
+    same: npt.NDArray[np.bool_]
+    folds: Labels
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+@dataclass(frozen=True)
 class Split:
-    """A data set as metric learning uses it: train on some classes, test retrieval on others."""
+    """A data set as metric learning uses it: train on some classes, test retrieval on others.
+
+    Args:
+        name: of the data set.
+        train: what is learned from.
+        test: what is retrieved, or both sides of it.
+        query: ``(N,)`` which test images are queries; None means all.
+        gallery: ``(N,)`` which test images are retrieved; None means all.
+        super_labels: ``(C,)`` the super-class of each training class, from 0, if there are any.
+        variant: what makes this another protocol than the data set's own, such as ``("partial", "boxes")``.
+        pairs: for verification, over the test images.
+    """
 
     name: str
     train: ImageSet
     test: ImageSet
+    query: npt.NDArray[np.bool_] | None = None
+    gallery: npt.NDArray[np.bool_] | None = None
+    super_labels: Labels | None = None
+    variant: tuple[str, ...] = ()
+    pairs: Pairs | None = None
+
+    def __post_init__(self) -> None:
+        if (self.query is None) != (self.gallery is None):
+            raise DataError("a split has both queries and a gallery, or neither")
+        for what, mask in (("query", self.query), ("gallery", self.gallery)):
+            if mask is not None and (mask.shape != self.test.labels.shape or not mask.any()):
+                raise DataError(f"{what}: must mark some of the {len(self.test)} test images")
 
     @cached_property
     def digest(self) -> str:
-        """One digest for content and split together."""
-        return hashlib.sha256(f"{self.train.digest}{self.test.digest}".encode()).hexdigest()
+        """One digest for content and split together: images, labels, queries, gallery, pairs and variant."""
+        sha = hashlib.sha256(f"{self.train.digest}{self.test.digest}".encode())
+        if self.variant:
+            sha.update(repr(sorted(self.variant)).encode())
+        pairs = () if self.pairs is None else vars(self.pairs).values()
+        for array in (self.query, self.gallery, *pairs):
+            if array is not None:
+                sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()
 
 
-DATASETS: Registry[Split] = Registry(
-    "datasets", [f"dml_bench.data.{module}" for module in ("digits", "glyphs", "omniglot")]
-)
+ARRAYS = ("digits", "glyphs", "omniglot", "mnist", "cifar")
+FILES = ("cub200", "cars196", "sop", "inshop", "caltech101", "grocery_store", "lfw", "folder", "table")
+
+DATASETS: Registry[Split] = Registry("datasets", [f"dml_bench.data.{module}" for module in (*ARRAYS, *FILES)])
 """Factories ``(root: Path | None, /, *, ...) -> Split``; ``root`` is the folder that holds the downloaded data sets."""
