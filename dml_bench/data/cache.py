@@ -107,6 +107,15 @@ def index_of(key: Mapping[str, Any]) -> Path:
     return cache_folder() / (hashlib.sha256(text.encode()).hexdigest()[:32] + ".json")
 
 
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hexadecimal."""
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()
+
+
 def load(index: Path, *, whole: bool = False) -> Arrays | None:
     """Map the arrays of an entry, or return None if there is no intact one.
 
