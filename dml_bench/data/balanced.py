@@ -95,8 +95,8 @@ def _weighted(labels: Labels, batch_size: int, power: float) -> Sampler:
 class GroupBatches:
     """Super-classes, classes of each, and images of each class in every batch.
 
-    An epoch has as many batches as the images fill. Super-classes take turns in shuffled order, so that every one comes
-    about equally often; classes and images are drawn at random, without repeating one in a batch where that is possible.
+    An epoch has as many batches as the images fill. Super-classes take turns in shuffled order, so that every one
+    comes about equally often; classes and images are drawn at random, none twice in a batch where that is possible.
 
     Args:
         groups: for each super-class, the images of each of its classes.

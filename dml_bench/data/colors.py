@@ -71,9 +71,7 @@ def shift_hue(images: Float[Tensor, "N 3 H W"], turns: Float[Tensor, "N 1 1"]) -
     return torch.stack([channel(5), channel(3), channel(1)], dim=1)
 
 
-def blur(
-    images: Float[Tensor, "N C H W"], deviations: Float[Tensor, " N"], largest: float
-) -> Float[Tensor, "N C H W"]:
+def blur(images: Float[Tensor, "N C H W"], deviations: Float[Tensor, " N"], largest: float) -> Float[Tensor, "N C H W"]:
     """Blur each image by a Gaussian of its own deviation, pixels, cut off at three times the largest one allowed.
 
     Raises:

@@ -53,9 +53,7 @@ def crop_boxes(
     return torch.stack([top, left, h, w], dim=1).long()
 
 
-def _areas(
-    area: Tensor, ratio: Tensor, height: Tensor, width: Tensor, settings: Augmentation
-) -> tuple[Tensor, Tensor]:
+def _areas(area: Tensor, ratio: Tensor, height: Tensor, width: Tensor, settings: Augmentation) -> tuple[Tensor, Tensor]:
     """Return height and width of the first try that fits, -1 if none does."""
     (small, large), (narrow, broad) = settings.crop_scale, settings.crop_ratio
     pixels = (height * width)[:, None] * (small + (large - small) * area)

@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from dml_bench.data.pictures import ImageArray, Images, Photos, SelectedImages, SelectedPhotos, UniformPhotos
-
+from dml_bench.data.pictures import ImageArray, Photos, SelectedImages, SelectedPhotos, UniformPhotos
+from dml_bench.data.pictures import Images as Images
 from dml_bench.errors import DataError
 from dml_bench.registry import Registry
 

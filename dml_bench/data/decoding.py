@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
@@ -24,8 +24,17 @@ from dml_bench.data.cache import Arrays, cache_folder, cached_rows
 from dml_bench.data.dataset import ImageSet, Split
 from dml_bench.data.listing import GALLERY, QUERY, TEST, TRAIN, Listing, make_split
 from dml_bench.data.photo import Color, centre_crop, pixels_of, read_photo, resize, shrink
-from dml_bench.data.pictures import ImageArray, Images, LazyImages, LazyPhotos, PackedPhotos, Photos, Rows
-from dml_bench.data.pictures import SelectedImages, pack
+from dml_bench.data.pictures import (
+    ImageArray,
+    Images,
+    LazyImages,
+    LazyPhotos,
+    PackedPhotos,
+    Photos,
+    Rows,
+    SelectedImages,
+    pack,
+)
 from dml_bench.data.telling import tell, telling
 from dml_bench.errors import OptionError, Problem
 

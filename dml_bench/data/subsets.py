@@ -55,7 +55,7 @@ def long_tail(train: ImageSet, /, *, factor: Factor, seed: Seed = 0) -> ImageSet
 
 @SUBSETS.register("step_imbalance")
 def step_imbalance(train: ImageSet, /, *, factor: Factor, share: Fraction = 0.5, seed: Seed = 0) -> ImageSet:
-    """Thin a share of the classes, drawn at random, out to ``1 / factor`` of the largest; the others keep all they have.
+    """Thin a share of the classes, drawn at random, out to ``1 / factor`` of the largest; the others stay.
 
     A thinned class keeps ``int(n_max / factor)`` images, but at least 1; ``int(share * C)`` classes are thinned.
 
@@ -125,7 +125,9 @@ def class_folds(labels: Labels, folds: int, seed: int) -> npt.NDArray[np.int64]:
     """
     classes, ranks = np.unique(labels, return_inverse=True)
     if not 2 <= folds <= len(classes):
-        raise OptionError([Problem(("folds",), f"must be from 2 to the number of classes, {len(classes)}, not {folds}")])
+        raise OptionError(
+            [Problem(("folds",), f"must be from 2 to the number of classes, {len(classes)}, not {folds}")]
+        )
     fold = np.empty(len(classes), dtype=np.int64)
     fold[_generator(seed, "class_folds").permutation(len(classes))] = np.arange(len(classes)) % folds
     return fold[ranks]

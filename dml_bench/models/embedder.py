@@ -15,7 +15,6 @@ from dml_bench.models.backbone import BACKBONES
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.schema import Embedding
 
-
 INPUTS = {
     "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
     "caffe": ([128 / 255, 117 / 255, 104 / 255], [1 / 255] * 3),
@@ -38,7 +37,14 @@ class Embedder(nn.Module):
     std: Tensor
 
     def __init__(
-        self, backbone: nn.Module, features: int, dim: int | None, layer_norm: bool, mean: Tensor, std: Tensor, bgr: bool = False
+        self,
+        backbone: nn.Module,
+        features: int,
+        dim: int | None,
+        layer_norm: bool,
+        mean: Tensor,
+        std: Tensor,
+        bgr: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone

@@ -130,7 +130,9 @@ class Training(Section):
     def _one_budget(self) -> Training:
         given = [name for name in ("epochs", "steps", "images") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"exactly one of epochs, steps and images must be given, not {' and '.join(given) or 'none'}")
+            raise ValueError(
+                f"exactly one of epochs, steps and images must be given, not {' and '.join(given) or 'none'}"
+            )
         return self
 
     @model_validator(mode="after")
