@@ -37,10 +37,10 @@ def lfw(
 ) -> Listing:
     """Read Labeled Faces in the Wild for verification: 10 folds of 300 pairs of one person and 300 of two.
 
-    Looks below ``root`` for ``pairs.txt`` and, beside it, ``lfw`` (or ``lfw-funneled``, ``lfw-deepfunneled``), a folder,
-    zip or tar file of ``<Name>/<Name>_0001.jpg``. Test images are those that a pair names; people in no pair train, so
-    that no one is on both sides. ``partial: true`` allows a copy with fewer images and leaves out the pairs that lack one;
-    that and each alignment but the original are other protocols.
+    Looks below ``root`` for ``pairs.txt`` and, beside it, ``lfw`` (or ``lfw-funneled``, ``lfw-deepfunneled``), a
+    folder, zip or tar file of ``<Name>/<Name>_0001.jpg``. Test images are those that a pair names; people in no pair
+    train, so that no one is on both sides. ``partial: true`` allows a copy with fewer images and leaves out the pairs
+    that lack one; that and each alignment but the original are other protocols.
 
     Raises:
         DataError: if files are missing or damaged, or images, people and pairs are not the official ones in number.

@@ -47,15 +47,16 @@ def table(
     """Read images of one's own from a table, CSV or Parquet, with the columns path and label.
 
     Further columns, none of them needed: ``split`` (train, test, or query and gallery; val is test), ``is_query`` and
-    ``is_gallery`` (of test images), ``class_name``, ``super_label``, and a box in pixels: ``left, top, right, bottom``, or
-    ``x_1, y_1, x_2, y_2``, or ``x, y, width, height``. Without ``split``, the first half of the classes trains. A split with
-    a class on both sides is refused unless ``split: official_closed`` allows it. Boxes cut only if ``boxes: true``.
+    ``is_gallery`` (of test images), ``class_name``, ``super_label``, and a box in pixels: ``left, top, right, bottom``,
+    or ``x_1, y_1, x_2, y_2``, or ``x, y, width, height``. Without ``split``, the first half of the classes trains. A
+    split with a class on both sides is refused unless ``split: official_closed`` allows it. Boxes cut only if ``boxes:
+    true`` says so.
 
     Args:
         root: folder of the data sets.
         path: of the table; absolute, or relative to ``root``, or else to the current folder.
-        images: folder, zip or tar file that the paths begin in; by default the table's folder, where ``photos/1.jpg`` may
-            lie in ``photos.zip`` as well.
+        images: folder, zip or tar file that the paths begin in; by default the table's folder, where ``photos/1.jpg``
+            may lie in ``photos.zip`` as well.
         split: whether a class may be to train and to test.
         boxes: whether images are cut to their boxes.
 
@@ -75,8 +76,8 @@ def table(
     shared = np.intersect1d(labels[roles == TRAIN], labels[roles != TRAIN])
     if len(shared) and split == "class_disjoint":
         raise DataError(
-            f"{file}: {len(shared)} classes are to train and to test, such as '{names[shared[0]]}'; retrieval is tested on "
-            "classes not seen, unless 'split: official_closed' allows it"
+            f"{file}: {len(shared)} classes are to train and to test, such as '{names[shared[0]]}'; retrieval is "
+            "tested on classes not seen, unless 'split: official_closed' allows it"
         )
     supers = _column(rows, "super-class")
     kinds = np.zeros(len(names), dtype=np.int64)
