@@ -121,13 +121,31 @@ def _array(*_: object) -> _Array:
     return _Array()
 
 
+def _from_buffer(data: bytes | bytearray, kind: _Kind, shape: tuple[int, ...], order: str) -> _Array:
+    """Stand in for what numpy 2 writes by protocol 5."""
+    array = _Array()
+    array.__setstate__((1, shape, kind, order == "F", bytes(data)))
+    return array
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Stand in for what Python 3 writes for bytes by protocol 2."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes in the encoding '{encoding}'; only 'latin1' is read")
+    return text.encode("latin1")
+
+
 class _Plain(pickle.Unpickler):
-    """Finds three names, none of which is what it is called."""
+    """Finds five names, none of which is what it is called."""
 
     def find_class(self, module: str, name: str) -> Any:
         allowed: dict[tuple[str, str], Any] = {("numpy", "ndarray"): _Array, ("numpy", "dtype"): _Kind}
-        for core in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            allowed[core, "_reconstruct"] = _array
+        allowed["_codecs", "encode"] = _encode
+        for core in ("numpy.core", "numpy._core"):
+            allowed |= {
+                (f"{core}.multiarray", "_reconstruct"): _array,
+                (f"{core}.numeric", "_frombuffer"): _from_buffer,
+            }
         if (module, name) not in allowed:
             raise _ForbiddenError(f"{module}.{name}")
         return allowed[module, name]

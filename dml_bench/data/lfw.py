@@ -121,7 +121,7 @@ def parse_pairs(text: str, where: str) -> tuple[list[Named], list[Named], list[b
     for number, line in enumerate(lines[1:]):
         one = number % (2 * count) < count
         try:
-            name, i, other, j = (*line[:2], line[0], line[2]) if one and len(line) == 3 else line
+            name, i, other, j = [line[0], line[1], line[0], *line[2:]] if one else line
             first.append((name, int(i)))
             second.append((other, int(j)))
         except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -104,19 +105,30 @@ def _read(file: Path) -> pd.DataFrame:
                 rows = pd.read_parquet(file)
                 rows = rows.map(lambda value: "" if pd.isna(value) else str(value))
             else:
-                with file.open(encoding="utf-8-sig") as lines:
-                    head = lines.readline()
-                separator = max(",;\t", key=head.count)
-                rows = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-                rows = rows.fillna("")
+                rows = _read_csv(file)
         except ImportError as error:
             raise OSError(f"Parquet needs the package pyarrow: {error}") from error
-        except ValueError as error:  # pandas's and pyarrow's errors are ValueErrors
+        except (ValueError, csv.Error) as error:  # pandas's, pyarrow's and Unicode errors are ValueErrors
             raise OSError(f"not a table: {error}") from error
     rows.columns = pd.Index([str(column).strip().lower() for column in rows.columns])
     if not len(rows):
         raise DataError(f"{file}: has no row")
     return rows
+
+
+def _read_csv(file: Path) -> pd.DataFrame:
+    """Return the texts of a table whose columns commas, semicolons or tabs part, as in its header."""
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        head = lines.readline()
+        lines.seek(0)
+        reader = csv.reader(lines, delimiter=max(",;\t", key=head.count), strict=True)
+        columns = next(reader, [])
+        rows = []
+        for row in reader:
+            if row and len(row) != len(columns):
+                raise ValueError(f"line {reader.line_num} has {len(row)} values for {len(columns)} columns")
+            rows.append(row)
+    return pd.DataFrame([row for row in rows if row], columns=pd.Index(columns), dtype=str)
 
 
 def _column(rows: pd.DataFrame, what: str) -> list[str] | None:

@@ -16,7 +16,7 @@ from dml_bench.errors import DataError
 CONTENT = {
     "set/b/2.jpg": b"two",
     "set/a/eins ü.jpg": b"one",
-    "set/list.txt": "1 a b\n2 c\n".encode(),
+    "set/list.txt": b"1 a b\n2 c\n",
     "set/a/._1.jpg": b"",
     "__MACOSX/set/a/1.jpg": b"",
     "set/.DS_Store": b"",
