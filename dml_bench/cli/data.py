@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from dml_bench.errors import DataError, DmlBenchError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 data_app = typer.Typer(help="Find, fetch and look at data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
@@ -67,15 +69,11 @@ def fetch_data(name: Name, data_root: Root = None) -> None:
         page = f"see {PAGES[name]}" if name in PAGES else f"there are: {', '.join(DOWNLOADS)}"
         raise DataError(f"{name}: no download is known; {page}")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    for download in DOWNLOADS[name]:
-        with Progress(*columns, console=terminal(), transient=True) as progress:
+    with Progress(*columns, console=terminal(), transient=True) as progress:
+        for download in DOWNLOADS[name]:
             task = progress.add_task(download.name, total=download.size)
-            path = fetch(
-                download,
-                root / name,
-                lambda _, have, whole: progress.update(task, completed=have, total=whole),
-            )
-        _say(terminal(), f"{path}: ok")
+            path = fetch(download, root / name, partial(_show, progress, task))
+            progress.console.print(f"{path}: ok", markup=False, highlight=False, soft_wrap=True)
 
 
 @data_app.command("verify", epilog="Example: dml-bench data verify cub200 --set partial=true")
@@ -140,6 +138,10 @@ def prepare_data(name: Name, options: Options = None, data_root: Root = None) ->
     size = images * int(split.train.image_shape[0] * split.train.image_shape[1] * split.train.image_shape[2])
     _say(terminal(), f"{name}: {images:,} images, {size / 1e6:,.1f} MB decoded, in {cache_folder()}")
     _say(terminal(), f"digest {split.digest}")
+
+
+def _show(progress: Progress, task: TaskID, name: str, have: int, whole: int | None) -> None:
+    progress.update(task, completed=have, total=whole)
 
 
 def _say(console: Console, text: str) -> None:

@@ -71,7 +71,6 @@ DOWNLOADS: dict[str, tuple[Download, ...]] = {
 """By data set; the files go to the folder of that name below the folder of data sets."""
 
 PAGES = {
-    "caltech101": "https://data.caltech.edu/records/mzrjq-6wc02",
     "grocery_store": "https://github.com/marcusklasson/GroceryStoreDataset",
     "inshop": "http://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.html",
 }

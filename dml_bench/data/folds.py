@@ -32,9 +32,8 @@ def folds(train: ImageSet, k: int, seed: int = 0, name: str = "fold") -> Iterato
     order = np.random.default_rng(derive_seed(seed, "folds")).permutation(classes)
     for number in range(k):
         held_out = np.isin(train.labels, order[number::k])
-        yield Split(
-            f"{name}-{number + 1}of{k}", _part(train, ~held_out), _part(train, held_out), variant=("validation",)
-        )
+        parts = _part(train, ~held_out), _part(train, held_out)
+        yield Split(f"{name}-{number + 1}of{k}", *parts, variant=("validation",))
 
 
 def _part(train: ImageSet, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> ImageSet:
