@@ -50,7 +50,7 @@ class Download:
         return "" if digest.hexdigest() == wanted else f"has the {kind} {digest.hexdigest()}, not {wanted}"
 
 
-def fetch(download: Download, folder: Path, tell: Tell = lambda *_: None, timeout: float = 30) -> Path:
+def fetch(download: Download, folder: Path, tell: Tell = lambda *_: None, timeout: float = 30.0) -> Path:
     """Return the file, downloaded into ``folder`` unless a right one is there.
 
     What has arrived is kept as ``.<name>.part`` and resumed, after a broken connection and by the next call alike. The

@@ -27,14 +27,17 @@ class Handler(BaseHTTPRequestHandler):
         ranged = self.headers.get("Range")
         self.asked.append((self.path, ranged))
         if self.path == "/gone":
-            return self.send_error(404)
+            self.send_error(404)
+            return
         if self.path == "/moved":
             self.send_response(302)
             self.send_header("Location", "/good")
-            return self.end_headers()
+            self.end_headers()
+            return
         start = int(ranged[6:-1]) if ranged and self.path != "/plain" else 0
         if start >= len(DATA):
-            return self.send_error(416)
+            self.send_error(416)
+            return
         body = b"x" * len(DATA) if self.path == "/wrong" else DATA[start:]
         self.send_response(206 if start else 200)
         if start:
