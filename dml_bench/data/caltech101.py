@@ -29,8 +29,8 @@ def caltech101(root: Path | None, /, *, partial: bool = False) -> Listing:
         Fei-Fei, Fergus, Perona, "Learning Generative Visual Models from Few Training Examples", CVPR-W 2004.
 
     Differs:
-        Leaves out BACKGROUND_Google, which is clutter, and Faces_easy, which shows the pictures of Faces again, cropped:
-        8,242 of 9,144 images in 100 classes. The authors' split is closed-set; this one is not.
+        Leaves out BACKGROUND_Google, which is clutter, and Faces_easy, which shows the pictures of Faces again: 8,242
+        of 9,144 images stay, in 100 classes. The authors' split is closed-set; this one is not.
     """
     source = open_source(find(root, FOLDERS, "101_ObjectCategories"))
     paths, labels, names = class_folders(source, LEFT_OUT)

@@ -58,8 +58,8 @@ def cars196(
     Looks below ``root`` for one of three layouts; ``auto`` takes the first that is there:
 
     - ``car_ims``: the folder, zip or tar file ``car_ims`` (any that ``cars_annos.mat`` names) beside that file.
-    - ``devkit``: ``cars_train`` and ``cars_test`` beside ``devkit/`` with ``cars_train_annos.mat``, ``cars_meta.mat`` and
-      ``cars_test_annos_withlabels.mat``.
+    - ``devkit``: ``cars_train`` and ``cars_test`` beside ``devkit/`` with ``cars_meta.mat``, ``cars_train_annos.mat``
+      and ``cars_test_annos_withlabels.mat``.
     - ``by_class``: ``car_data`` with class folders, beside ``names.csv``, ``anno_train.csv`` and ``anno_test.csv``.
 
     ``split: official_closed`` takes the authors' split for classification instead, the same models on both sides.
@@ -101,8 +101,9 @@ def _open(looked: Sequence[Path], layout: Layout) -> Copy:
             if layout in ("auto", name) and (copy := opener(place)):
                 return copy
     raise DataError(
-        f"cars196: no copy in the layout {layout!r} is in any of: {', '.join(map(str, looked))}; needed are cars_annos.mat "
-        "beside car_ims, or devkit/ beside cars_train and cars_test, or names.csv and anno_*.csv beside car_data"
+        f"cars196: no copy in the layout '{layout}' is in any of: {', '.join(map(str, looked))}; needed are "
+        "cars_annos.mat beside car_ims, or devkit/ beside cars_train and cars_test, or names.csv and anno_train.csv "
+        "beside car_data"
     )
 
 

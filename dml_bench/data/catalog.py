@@ -88,6 +88,14 @@ def check_counts(where: str, found: Sequence[int], official: Sequence[int], part
     raise DataError(f"{where}: must hold {text.format(*official)}, but {text.format(*found)} are there{hint}")
 
 
+class MissingFilesError(DataError):
+    """A copy that lacks images of its own list; ``files`` names them all."""
+
+    def __init__(self, files: Sequence[str], text: str) -> None:
+        self.files = tuple(files)
+        super().__init__(text)
+
+
 def check_missing(where: str, missing: Sequence[str]) -> None:
     """Refuse a copy that lacks images of its own list.
 
@@ -95,9 +103,10 @@ def check_missing(where: str, missing: Sequence[str]) -> None:
         DataError: if it does.
     """
     if missing:
-        raise DataError(
+        raise MissingFilesError(
+            missing,
             f"{where}: {len(missing):,} images of the list are missing, such as {missing[0]}; "
-            "a partial copy is read with 'partial: true', and is then another protocol"
+            "a partial copy is read with 'partial: true', and is then another protocol",
         )
 
 

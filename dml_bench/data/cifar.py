@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: 60,000 colour images of 32 x 32 pixels, as Python pickles that are read and never executed."""
+"""CIFAR-10 and CIFAR-100: 60,000 colour images of 32 x 32 pixels, in pickles that are read and not executed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Size = Annotated[int, Field(ge=8, le=256)]
 def cifar10(root: Path | None, /, *, split: SplitRule = "class_disjoint", image_size: Size = 32) -> Split:
     """Read CIFAR-10: airplane, automobile, bird, cat and deer to train, five other classes to test, 30,000 images each.
 
-    Looks below ``root`` for ``cifar-10-python.tar.gz`` or the folder ``cifar-10-batches-py``. The images of both official
-    halves are taken; ``split: official_closed`` keeps these halves and all classes on both sides: another protocol. Other
-    sizes than 32 are made with Lanczos's filter.
+    Looks below ``root`` for ``cifar-10-python.tar.gz`` or the folder ``cifar-10-batches-py``. The images of both
+    official halves are taken; ``split: official_closed`` keeps these halves and all classes on both sides: another
+    protocol. Other sizes than 32 are made with Lanczos's filter.
 
     Raises:
         DataError: if files are missing or damaged, hold anything but arrays and plain values, or do not hold 50,000 and
@@ -50,8 +50,8 @@ def cifar100(root: Path | None, /, *, split: SplitRule = "class_disjoint", image
     """Read CIFAR-100: the first 50 classes by name to train, the other 50 to test, 30,000 images each.
 
     Looks below ``root`` for ``cifar-100-python``, a folder or tar file. The images of both official halves are taken;
-    ``split: official_closed`` keeps these halves and all classes on both sides: another protocol. Super-classes are the 20
-    coarse classes. Other sizes than 32 are made with Lanczos's filter.
+    ``split: official_closed`` keeps these halves and all classes on both sides: another protocol. Super-classes are
+    the 20 coarse classes. Other sizes than 32 are made with Lanczos's filter.
 
     Raises:
         DataError: if files are missing or damaged, hold anything but arrays and plain values, or do not hold 50,000 and
@@ -63,11 +63,13 @@ def cifar100(root: Path | None, /, *, split: SplitRule = "class_disjoint", image
     source = _open(root, ("cifar100", "cifar-100", "."), "cifar-100-python", "cifar-100-python")
     top = top_of(source, "meta")
     names = _texts(_load(source, f"{top}meta"), "fine_label_names", 100)
-    *train, coarse = _half(source, [f"{top}train"], "fine_labels", 100, 50_000)
-    *test, _ = _half(source, [f"{top}test"], "fine_labels", 100, 10_000)
+    train = _half(source, [f"{top}train"], "fine_labels", 100, 50_000)
+    test = _half(source, [f"{top}test"], "fine_labels", 100, 10_000)
+    if train[2] is None:
+        raise DataError(f"{source.path}: train must hold 50,000 'coarse_labels'")
     supers = np.zeros(100, dtype=np.int64)
-    supers[train[1]] = coarse
-    return split_arrays("cifar100", [(train[0], train[1]), (test[0], test[1])], names, split, image_size, supers)
+    supers[train[1]] = train[2]
+    return split_arrays("cifar100", [train[:2], test[:2]], names, split, image_size, supers)
 
 
 def load_plain(data: bytes, where: str) -> Any:
@@ -119,13 +121,31 @@ def _array(*_: object) -> _Array:
     return _Array()
 
 
+def _from_buffer(data: bytes | bytearray, kind: _Kind, shape: tuple[int, ...], order: str) -> _Array:
+    """Stand in for what numpy 2 writes by protocol 5."""
+    array = _Array()
+    array.__setstate__((1, shape, kind, order == "F", bytes(data)))
+    return array
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Stand in for what Python 3 writes for bytes by protocol 2."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes in the encoding '{encoding}'; only 'latin1' is read")
+    return text.encode("latin1")
+
+
 class _Plain(pickle.Unpickler):
-    """Finds three names, none of which is what it is called."""
+    """Finds five names, none of which is what it is called."""
 
     def find_class(self, module: str, name: str) -> Any:
         allowed: dict[tuple[str, str], Any] = {("numpy", "ndarray"): _Array, ("numpy", "dtype"): _Kind}
-        for core in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            allowed[core, "_reconstruct"] = _array
+        allowed["_codecs", "encode"] = _encode
+        for core in ("numpy.core", "numpy._core"):
+            allowed |= {
+                (f"{core}.multiarray", "_reconstruct"): _array,
+                (f"{core}.numeric", "_frombuffer"): _from_buffer,
+            }
         if (module, name) not in allowed:
             raise _ForbiddenError(f"{module}.{name}")
         return allowed[module, name]

@@ -25,9 +25,9 @@ def folder(root: Path | None, /, *, path: str) -> Listing:
     """Read images of one's own: class folders in a folder, zip or tar file; half of the classes to train, half to test.
 
     An image's class is the folder it lies in, by its whole path below the top: ``shoes/red`` and ``bags/red`` are two.
-    The classes are sorted by name, capitals as small letters; the first half of them, the larger one, trains. If the top holds just the folders
-    ``train`` and ``test``, these are the split, and no class may be in both. Files whose name does not end like an
-    image's are passed over.
+    Classes are sorted by name, capitals as small letters; the first half of them, the larger one, trains. If the top
+    holds just the folders ``train`` and ``test``, these are the split, and no class may be in both. Files whose name
+    does not end like an image's are passed over.
 
     Args:
         root: folder of the data sets.

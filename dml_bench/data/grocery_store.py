@@ -34,7 +34,7 @@ def grocery_store(
     1,061 queries search the 1,309 images that the authors train and validate on, which other visits to shops gave:
     pictures of one visit look alike, so that leave-one-out needs no learning. ``split: official_closed`` trains on the
     authors' training and validation images of all classes and tests on their test images. ``partial: true`` allows a
-    copy with fewer images. Each of these is another protocol. Super-classes are the 42 coarse classes.
+    copy with fewer images. Each of these is another protocol. Super-classes are the 43 coarse classes.
 
     Raises:
         DataError: if files are missing or damaged, or images and classes are not the official ones in number.

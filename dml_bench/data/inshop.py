@@ -26,8 +26,9 @@ def inshop(root: Path | None, /, *, partial: bool = False, boxes: bool = False) 
     """Read In-Shop Clothes: 3,997 garments to train (25,882 images); of 3,985 others, 14,218 queries search 12,612.
 
     Looks below ``root`` for ``img`` (or ``Img/img``), a folder, zip or tar file, and for ``list_eval_partition.txt``,
-    beside it or in ``Eval``. Super-classes are the kinds of garments, such as ``WOMEN/Dresses``. ``boxes: true`` cuts each
-    image to the box of ``list_bbox_inshop.txt``. ``partial: true`` allows a copy with fewer images. Both are other protocols.
+    beside it or in ``Eval``. Super-classes are the kinds of garments, such as ``WOMEN/Dresses``. ``boxes: true`` cuts
+    each image to the box of ``list_bbox_inshop.txt``. ``partial: true`` allows a copy with fewer images. Both are other
+    protocols.
 
     Raises:
         DataError: if files are missing or damaged, or images and garments are not the official ones in number.
@@ -50,7 +51,7 @@ def inshop(root: Path | None, /, *, partial: bool = False, boxes: bool = False) 
         items = [row[1] for row in rows if row[2] == status]
         cut |= check_counts(f"{folder}: {status}", (len(items), len(set(items))), official, partial)
     names, labels = np.unique([row[1] for row in rows], return_inverse=True)
-    kinds, kind_of = np.unique(["/".join(row[0].split("/")[1:3]) for row in rows], return_inverse=True)
+    _, kind_of = np.unique(["/".join(row[0].split("/")[1:3]) for row in rows], return_inverse=True)
     supers = np.zeros(len(names), dtype=np.int64)
     supers[labels] = kind_of
     return Listing(

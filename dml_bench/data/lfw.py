@@ -37,10 +37,10 @@ def lfw(
 ) -> Listing:
     """Read Labeled Faces in the Wild for verification: 10 folds of 300 pairs of one person and 300 of two.
 
-    Looks below ``root`` for ``pairs.txt`` and, beside it, ``lfw`` (or ``lfw-funneled``, ``lfw-deepfunneled``), a folder,
-    zip or tar file of ``<Name>/<Name>_0001.jpg``. Test images are those that a pair names; people in no pair train, so
-    that no one is on both sides. ``partial: true`` allows a copy with fewer images and leaves out the pairs that lack one;
-    that and each alignment but the original are other protocols.
+    Looks below ``root`` for ``pairs.txt`` and, beside it, ``lfw`` (or ``lfw-funneled``, ``lfw-deepfunneled``), a
+    folder, zip or tar file of ``<Name>/<Name>_0001.jpg``. Test images are those that a pair names; people in no pair
+    train, so that no one is on both sides. ``partial: true`` allows a copy with fewer images and leaves out the pairs
+    that lack one; that and each alignment but the original are other protocols.
 
     Raises:
         DataError: if files are missing or damaged, or images, people and pairs are not the official ones in number.
@@ -121,7 +121,7 @@ def parse_pairs(text: str, where: str) -> tuple[list[Named], list[Named], list[b
     for number, line in enumerate(lines[1:]):
         one = number % (2 * count) < count
         try:
-            name, i, other, j = (*line[:2], line[0], line[2]) if one and len(line) == 3 else line
+            name, i, other, j = [line[0], line[1], line[0], *line[2:]] if one else line
             first.append((name, int(i)))
             second.append((other, int(j)))
         except ValueError as error:

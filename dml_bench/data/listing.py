@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ ROLES = ("train", "test", "query", "gallery")
 """What an image is for. ``test`` images are queries against all others; ``query`` ones against the gallery alone."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where the bytes of images lie: a zip or tar file, a folder, or several of these."""
 

@@ -47,7 +47,7 @@ def mnist(root: Path | None, /, *, split: SplitRule = "class_disjoint", image_si
 
 @DATASETS.register("fashion_mnist")
 def fashion_mnist(root: Path | None, /, *, split: SplitRule = "class_disjoint", image_size: Size = 28) -> Split:
-    """Read Fashion-MNIST: T-shirt, trouser, pullover, dress and coat to train, five other garments to test, 35,000 each.
+    """Read Fashion-MNIST: T-shirt, trouser, pullover, dress, coat to train, five other garments to test, 35,000 each.
 
     Looks below ``root`` for the four IDX files, gzipped or not. The images of both official halves are taken;
     ``split: official_closed`` keeps these halves and all ten classes on both sides: another protocol. One grey channel,

@@ -21,8 +21,8 @@ def sop(root: Path | None, /, *, partial: bool = False) -> Listing:
     """Read Stanford Online Products: 11,318 articles to train (59,551 images), 11,316 others to test (60,502).
 
     Looks below ``root`` for ``Stanford_Online_Products``, a folder, zip or tar file with ``Ebay_train.txt`` and
-    ``Ebay_test.txt``. Super-classes are the 12 kinds of articles. ``partial: true`` allows a copy with fewer images, which
-    keeps the side of each: another protocol.
+    ``Ebay_test.txt``. Super-classes are the 12 kinds of articles. ``partial: true`` allows a copy with fewer images,
+    each on its side: another protocol.
 
     Raises:
         DataError: if files are missing or damaged, an article is on both sides, or images and articles are not the

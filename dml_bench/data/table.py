@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -47,15 +48,16 @@ def table(
     """Read images of one's own from a table, CSV or Parquet, with the columns path and label.
 
     Further columns, none of them needed: ``split`` (train, test, or query and gallery; val is test), ``is_query`` and
-    ``is_gallery`` (of test images), ``class_name``, ``super_label``, and a box in pixels: ``left, top, right, bottom``, or
-    ``x_1, y_1, x_2, y_2``, or ``x, y, width, height``. Without ``split``, the first half of the classes trains. A split with
-    a class on both sides is refused unless ``split: official_closed`` allows it. Boxes cut only if ``boxes: true``.
+    ``is_gallery`` (of test images), ``class_name``, ``super_label``, and a box in pixels: ``left, top, right, bottom``,
+    or ``x_1, y_1, x_2, y_2``, or ``x, y, width, height``. Without ``split``, the first half of the classes trains. A
+    split with a class on both sides is refused unless ``split: official_closed`` allows it. Boxes cut only if ``boxes:
+    true`` says so.
 
     Args:
         root: folder of the data sets.
         path: of the table; absolute, or relative to ``root``, or else to the current folder.
-        images: folder, zip or tar file that the paths begin in; by default the table's folder, where ``photos/1.jpg`` may
-            lie in ``photos.zip`` as well.
+        images: folder, zip or tar file that the paths begin in; by default the table's folder, where ``photos/1.jpg``
+            may lie in ``photos.zip`` as well.
         split: whether a class may be to train and to test.
         boxes: whether images are cut to their boxes.
 
@@ -75,8 +77,8 @@ def table(
     shared = np.intersect1d(labels[roles == TRAIN], labels[roles != TRAIN])
     if len(shared) and split == "class_disjoint":
         raise DataError(
-            f"{file}: {len(shared)} classes are to train and to test, such as '{names[shared[0]]}'; retrieval is tested on "
-            "classes not seen, unless 'split: official_closed' allows it"
+            f"{file}: {len(shared)} classes are to train and to test, such as '{names[shared[0]]}'; retrieval is "
+            "tested on classes not seen, unless 'split: official_closed' allows it"
         )
     supers = _column(rows, "super-class")
     kinds = np.zeros(len(names), dtype=np.int64)
@@ -103,19 +105,30 @@ def _read(file: Path) -> pd.DataFrame:
                 rows = pd.read_parquet(file)
                 rows = rows.map(lambda value: "" if pd.isna(value) else str(value))
             else:
-                with file.open(encoding="utf-8-sig") as lines:
-                    head = lines.readline()
-                separator = max(",;\t", key=head.count)
-                rows = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-                rows = rows.fillna("")
+                rows = _read_csv(file)
         except ImportError as error:
             raise OSError(f"Parquet needs the package pyarrow: {error}") from error
-        except ValueError as error:  # pandas's and pyarrow's errors are ValueErrors
+        except (ValueError, csv.Error) as error:  # pandas's, pyarrow's and Unicode errors are ValueErrors
             raise OSError(f"not a table: {error}") from error
     rows.columns = pd.Index([str(column).strip().lower() for column in rows.columns])
     if not len(rows):
         raise DataError(f"{file}: has no row")
     return rows
+
+
+def _read_csv(file: Path) -> pd.DataFrame:
+    """Return the texts of a table whose columns commas, semicolons or tabs part, as in its header."""
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        head = lines.readline()
+        lines.seek(0)
+        reader = csv.reader(lines, delimiter=max(",;\t", key=head.count), strict=True)
+        columns = next(reader, [])
+        rows = []
+        for row in reader:
+            if row and len(row) != len(columns):
+                raise ValueError(f"line {reader.line_num} has {len(row)} values for {len(columns)} columns")
+            rows.append(row)
+    return pd.DataFrame([row for row in rows if row], columns=pd.Index(columns), dtype=str)
 
 
 def _column(rows: pd.DataFrame, what: str) -> list[str] | None:
