@@ -13,7 +13,7 @@ from dml_bench.cli.app import app
 from dml_bench.errors import DmlBenchError
 
 # isort: off
-from dml_bench.cli import runs, names, losses, data  # noqa: F401  each adds its commands, in the order of the help
+from dml_bench.cli import runs, names, losses, data, data_cache  # noqa: F401  each adds its commands, in the order of the help
 # isort: on
 
 __all__ = ["app", "main"]
