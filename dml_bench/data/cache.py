@@ -149,11 +149,11 @@ def _changed(path: Path) -> int:
 def _open(index: Path, name: str, facts: Mapping[str, Any], whole: bool) -> npt.NDArray[Any]:
     """Map one array; raise a ValueError if it is not what the index says."""
     path = array_file(index, name)
-    array = np.load(path, mmap_mode="r" if facts["shape"][0] else None)
+    array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if facts["shape"][0] else None)
     start = path.stat().st_size - array.nbytes
     if list(array.shape) != facts["shape"] or array.dtype.str != facts["dtype"] or start != facts["start"]:
         raise ValueError(f"{path}: has another shape than its index says")
-    blocks = range(len(facts["checksums"]))
+    blocks = list(range(len(facts["checksums"])))
     if not whole and facts["changed"] == _changed(path) and len(blocks) > SAMPLED:
         blocks = sorted({0, len(blocks) - 1, *random.sample(blocks, SAMPLED)})
     with path.open("rb") as file:
@@ -195,7 +195,7 @@ class _Column:
         """Add rows."""
         if array.dtype != self.dtype or array.shape[1:] != self.row_shape:
             raise ValueError(f"rows of {array.dtype} {array.shape[1:]} do not fit {self.dtype} {self.row_shape}")
-        data = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        data = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         self.file.write(data)
         self.rows += len(array)
         while data:

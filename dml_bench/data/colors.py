@@ -47,8 +47,9 @@ def grey(images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N 1 H W"]:
     """Return the luma (ITU-R 601) of each pixel."""
     if images.shape[1] == 1:
         return images
-    red, green, blue = images.split(1, dim=1)
-    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+    red, green, blue = images.unbind(1)
+    luma: Tensor = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+    return luma[:, None]
 
 
 def shift_hue(images: Float[Tensor, "N 3 H W"], turns: Float[Tensor, "N 1 1"]) -> Float[Tensor, "N 3 H W"]:

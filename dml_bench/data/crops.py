@@ -116,7 +116,7 @@ def hand_over(crops: Sequence[Images], device: torch.device) -> tuple[Tensor, li
 
 
 def _resize_there(flat: Tensor, shapes: Sequence[tuple[int, ...]], size: int) -> Tensor:
-    parts = flat.split([math.prod(shape) for shape in shapes])
+    parts = torch.split(flat, [math.prod(shape) for shape in shapes])
     return torch.stack([_resized(part.view(shape), size) for part, shape in zip(parts, shapes, strict=True)])
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from dml_bench.errors import DataError
 
@@ -54,7 +54,7 @@ def read_photo(data: bytes, where: str, color: Color = "rgb", box: Box | None = 
             image.load()
             photo = convert(image, color)
     except UNREADABLE as error:
-        reason = "no image of a known kind" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        reason = "no image of a known kind" if isinstance(error, UnidentifiedImageError) else str(error)
         raise DataError(f"{where}: not a readable image: {reason}") from error
     return photo if box is None else _cut(photo, box, where)
 

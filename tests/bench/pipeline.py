@@ -143,10 +143,13 @@ def main() -> None:
             ("building the cache of test images", built, rival[True], 1.5),
             ("building the cache of whole photos", whole, rival[True], 1.5),
         ]
-        rival_again = rival_rate(paths, True)
-        print(f"DataLoader, 2 workers: {rival[True]:.0f}/s before, {rival_again:.0f}/s after\n")
+        again = rival_rate(paths, True)
+        print(
+            f"DataLoader, 2 workers, training: {rival[True]:.0f}/s before, {again:.0f}/s after; the better one counts\n"
+        )
         print("| what | ours, images/s | DataLoader | ratio | wanted | |\n|---|---|---|---|---|---|")
         for what, ours, theirs, wanted in rows:
+            theirs = max(theirs, again) if theirs == rival[True] else theirs
             verdict = "ok" if ours / theirs >= wanted else "SLOW"
             print(f"| {what} | {ours:.0f} | {theirs:.0f} | {ours / theirs:.2f} | {wanted:g} | {verdict} |")
         print(f"\nOpening 60,000 images of 64 x 64: {opening():.3f} s (wanted: under 1)")
