@@ -77,6 +77,6 @@ def test_the_test_time_transform_is_torchvisions(width, height):
     short, long = min(width, height), max(width, height)
     new = (256, int(256 * long / short)) if width <= height else (int(256 * long / short), 256)
     theirs = image.resize(new, Image.Resampling.BILINEAR)
-    top, left = int(round((new[1] - 224) / 2.0)), int(round((new[0] - 224) / 2.0))
+    top, left = round((new[1] - 224) / 2.0), round((new[0] - 224) / 2.0)
     theirs = theirs.crop((left, top, left + 224, top + 224))
     np.testing.assert_array_equal(np.asarray(centre_crop(resize(image, 256), 224)), np.asarray(theirs))
