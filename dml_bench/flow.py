@@ -7,6 +7,7 @@ import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from torch import nn
 
 from dml_bench.data.dataset import DATASETS, Split
 from dml_bench.data.samplers import SAMPLERS
+from dml_bench.data.subsets import SUBSETS, with_subsets
 from dml_bench.evaluation.evaluate import Scores, evaluate
 from dml_bench.evaluation.extract import extract
 from dml_bench.evaluation.metrics import parse_metric
@@ -36,7 +38,9 @@ from dml_bench.training.fit import fit
 from dml_bench.training.optimizers import OPTIMIZERS
 from dml_bench.training.schedules import SCHEDULES
 
-REGISTRIES = {registry.kind: registry for registry in (LOSSES, DATASETS, BACKBONES, SAMPLERS, OPTIMIZERS, SCHEDULES)}
+REGISTRIES = {
+    registry.kind: registry for registry in (LOSSES, DATASETS, BACKBONES, SAMPLERS, SUBSETS, OPTIMIZERS, SCHEDULES)
+}
 VOCABULARY = Vocabulary(REGISTRIES, parse_metric)
 """Every name a recipe may use."""
 
@@ -98,13 +102,14 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
 
 def load_split(recipe: Recipe) -> Split:
     """Load the data of a recipe from its ``data_root``, else from ``$DML_BENCH_DATA``; the last one stays loaded."""
-    return _load(json.dumps(recipe.dataset), recipe.data_root or os.environ.get("DML_BENCH_DATA"))
+    return _load(json.dumps([recipe.dataset, recipe.subset]), recipe.data_root or os.environ.get("DML_BENCH_DATA"))
 
 
 @lru_cache(maxsize=1)
 def _load(choice: str, root: str | None) -> Split:
-    options = json.loads(choice)
-    return DATASETS.build(options.pop("name"), Path(root) if root else None, **options)
+    options, subset = json.loads(choice)
+    split = DATASETS.build(options.pop("name"), Path(root) if root else None, **options)
+    return replace(split, train=with_subsets(split, subset)) if subset else split
 
 
 def describe(split: Split) -> dict[str, object]:
@@ -117,7 +122,9 @@ def describe(split: Split) -> dict[str, object]:
 def assemble(recipe: Recipe, split: Split) -> tuple[Embedder, Loss | None]:
     """Build the network and the loss of a recipe, with weights drawn from its seed."""
     train = split.train
-    model = build_embedder(recipe.backbone, recipe.embedding, train.image_shape, train.moments, recipe.seed)
+    model = build_embedder(
+        recipe.backbone, recipe.embedding, train.image_shape, train.moments, recipe.seed, recipe.normalize
+    )
     if recipe.loss is None:
         return model, None
     options = dict(recipe.loss)

@@ -12,8 +12,9 @@ from rich.console import Console
 from dml_bench.cli.app import app
 from dml_bench.errors import DmlBenchError
 
+# each adds its commands
 # isort: off
-from dml_bench.cli import runs, evaluate, names, losses  # noqa: F401  each adds its commands, in the order of the help
+from dml_bench.cli import runs, evaluate, names, losses, data, data_cache  # noqa: F401  in the order of the help
 # isort: on
 
 __all__ = ["app", "main"]

@@ -20,6 +20,10 @@ from dml_bench.errors import DataError
 ROOT_VARIABLE = "DML_BENCH_DATA"
 """The environment variable that names the folder of the downloaded data sets."""
 
+TAR_ENDINGS = (".tgz", ".tar.gz", ".tar", ".tar.bz2", ".tar.xz")
+
+HOW = f"Name the folder by data_root in the recipe, by --data-root, or by the environment variable {ROOT_VARIABLE}."
+
 
 @dataclass(frozen=True)
 class ImageArchive:
@@ -43,43 +47,65 @@ class ImageArchive:
         """
         if self.path.is_dir():
             for member in self.members:
-                with _naming(self.path / member):
+                with naming(self.path / member):
                     data = (self.path / member).read_bytes()
                 yield member, data
             return
-        with _naming(self.path), zipfile.ZipFile(self.path) as archive:
+        with naming(self.path), zipfile.ZipFile(self.path) as archive:
             for member in self.members:
-                with _naming(self.path / member):
+                with naming(self.path / member):
                     data = archive.read(member)
                 yield member, data
 
 
 def find(root: Path | None, folders: Sequence[str], name: str) -> Path:
-    """Return ``name.zip`` or the folder ``name`` in the first of ``folders`` below ``root`` that has one.
+    """Return the file or folder of a data set: the first of ``folders`` below ``root`` that has one.
+
+    In each, ``name.zip`` comes first, then the folder ``name``, then ``name`` with an ending of a tar file. ``root``
+    may be the folder ``name`` itself.
 
     Args:
         root: folder of the downloaded data sets; None takes it from the environment variable ``DML_BENCH_DATA``.
         folders: where to look, relative to ``root``, in this order.
-        name: of the file or folder, without ``.zip``.
+        name: of the file or folder, without the ending.
 
     Raises:
         DataError: saying what is missing, where it was looked for and how to name another root.
     """
-    how = f"Name the folder by data_root in the recipe, by --data-root, or by the environment variable {ROOT_VARIABLE}."
+    looked = places(root, folders, name)
+    found = find_below(looked, name)
+    if found is None:
+        listed = ", ".join(str(place) for place in looked)
+        raise DataError(f"{name}.zip (or the folder {name}) is in none of: {listed}. {HOW}")
+    return found
+
+
+def places(root: Path | None, folders: Sequence[str], name: str) -> list[Path]:
+    """Return where to look for ``name``.
+
+    Raises:
+        DataError: if no folder of data sets is named, or there is no such folder.
+    """
     if root is None:
         if not os.environ.get(ROOT_VARIABLE):
-            raise DataError(f"{name}.zip (or the folder {name}) is needed, but no folder of data sets is named. {how}")
+            raise DataError(f"{name}.zip (or the folder {name}) is needed, but no folder of data sets is named. {HOW}")
         root = Path(os.environ[ROOT_VARIABLE])
-    places = [root / folder for folder in folders]
-    for place in places:
-        if (place / f"{name}.zip").is_file():
-            return place / f"{name}.zip"
-        if (place / name).is_dir():
-            return place / name
     if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder; {name}.zip is looked for in it. {how}")
-    looked = ", ".join(str(place) for place in places)
-    raise DataError(f"{name}.zip (or the folder {name}) is in none of: {looked}. {how}")
+        raise DataError(f"{root}: there is no such folder; {name}.zip is looked for in it. {HOW}")
+    return [*([root.parent] if root.name == name else []), *(root / folder for folder in folders)]
+
+
+def find_below(folders: Sequence[Path], name: str) -> Path | None:
+    """Return the first file or folder ``name``, with one of the endings of archives, in ``folders``."""
+    for folder in folders:
+        if (folder / f"{name}.zip").is_file():
+            return folder / f"{name}.zip"
+        if (folder / name).is_dir():
+            return folder / name
+        for ending in TAR_ENDINGS:
+            if (folder / f"{name}{ending}").is_file():
+                return folder / f"{name}{ending}"
+    return None
 
 
 def open_images(path: Path, suffix: str = ".png") -> ImageArchive:
@@ -88,7 +114,7 @@ def open_images(path: Path, suffix: str = ".png") -> ImageArchive:
     Raises:
         DataError: if the path is neither, the zip file is damaged, or a name in it leads out of the archive.
     """
-    with _naming(path):
+    with naming(path):
         found = _folder_members(path) if path.is_dir() else _zip_members(path)
         listing = sorted((name, stamp) for name, stamp in found if name.lower().endswith(suffix) and not _stray(name))
     sha = hashlib.sha256(repr(listing).encode()).hexdigest()
@@ -144,7 +170,7 @@ def _stray(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Turn whatever the standard library says about an unreadable file into a DataError that names it."""
     try:
         yield

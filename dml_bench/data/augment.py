@@ -14,7 +14,7 @@ from dml_bench.recipe.schema import Augmentation
 
 def to_float(images: UInt8[Tensor, "N H W C"]) -> Float[Tensor, "N C H W"]:
     """Return images as float32 in [0, 1], channels first (and still last in memory, which convolutions like)."""
-    return images.permute(0, 3, 1, 2).to(torch.float32) / 255
+    return images.permute(0, 3, 1, 2).to(torch.float32).div_(255)
 
 
 def augment(
@@ -24,7 +24,7 @@ def augment(
 
     The same generator state gives the same images on every device the batch may be on. Six numbers are drawn for each
     image whatever is switched on, so that one setting leaves the draws of the others alone. With all settings off the
-    images come back untouched.
+    images come back untouched; with ``flip`` alone they are mirrored exactly.
 
     Example:
         >>> from dml_bench.recipe.schema import Augmentation
@@ -32,8 +32,10 @@ def augment(
         torch.Size([8, 1, 28, 28])
     """
     draws = torch.rand(len(images), 6, generator=generator, device=generator.device).to(images)
-    if not (settings.crop_padding or settings.rotation or settings.scale or settings.shear or settings.flip):
-        return images
+    if not (settings.crop_padding or settings.rotation or settings.scale or settings.shear):
+        if not settings.flip:
+            return images
+        return torch.where(draws[:, 3, None, None, None] < 0.5, images.flip(3), images)
     theta = random_affine(draws, settings, images.shape[2], images.shape[3])
     grid = affine_grid(theta, list(images.shape), align_corners=False)
     return grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from dml_bench.data.pictures import ImageArray, Photos, SelectedImages, SelectedPhotos, UniformPhotos
+from dml_bench.data.pictures import Images as Images
 from dml_bench.errors import DataError
 from dml_bench.registry import Registry
 
-Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
 
 
@@ -21,17 +23,24 @@ class ImageSet:
     """Labelled images of one size.
 
     Args:
-        images: ``(N, H, W, C)`` uint8 with C = 1 or 3; may be a read-only memory map.
+        images: ``(N, H, W, C)`` uint8 with C = 1 or 3, as they are when a network is tested; may be a read-only memory
+            map, or decoded when asked for: take a part at a time.
         labels: ``(N,)`` int64 in ``[0, len(class_names))``; every class has at least one image.
         class_names: the name of each label.
+        groups: ``(N,)`` int64, the super-class of each image, if there are any.
+        known_digest: of the content, where it is known without reading every pixel; see ``digest``.
+        whole: gives the photos the images were cut from, reduced to a short side in pixels; None if there are none.
 
     Raises:
         DataError: when shapes, types or labels do not fit together, or a class is empty.
     """
 
-    images: Images
+    images: ImageArray
     labels: Labels
     class_names: tuple[str, ...]
+    groups: Labels | None = None
+    known_digest: str | None = None
+    whole: Callable[[int], Photos] | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != np.uint8 or self.images.shape[3] not in (1, 3):
@@ -40,6 +49,8 @@ class ImageSet:
             raise DataError(f"labels must be int64 ({len(self.images)},), not {self.labels.dtype} {self.labels.shape}")
         if len(self) and not (self.labels.min() >= 0 and self.labels.max() < self.num_classes):
             raise DataError(f"labels must lie in [0, {self.num_classes})")
+        if self.groups is not None and self.groups.shape != self.labels.shape:
+            raise DataError(f"groups must be int64 ({len(self)},), not {self.groups.dtype} {self.groups.shape}")
         empty = [self.class_names[c] for c in np.flatnonzero(self.class_counts == 0)]
         if empty or not self.num_classes:
             raise DataError(f"{len(empty)} classes without an image: {', '.join(empty[:5]) or 'there is no class'}")
@@ -65,35 +76,130 @@ class ImageSet:
 
     @cached_property
     def moments(self) -> tuple[list[float], list[float]]:
-        """Mean and deviation per channel, of at most 4,096 evenly spaced images in [0, 1]."""
-        pixels = self.images[:: -(-len(self) // 4096)].reshape(-1, self.image_shape[2]) / np.float64(255)
-        return pixels.mean(0).tolist(), np.maximum(pixels.std(0), 1e-3).tolist()
+        """Mean and deviation per channel in [0, 1], of evenly spaced images: at most 4,096, and 64 million pixels."""
+        height, width, channels = self.image_shape
+        most = max(1, min(4096, 2**26 // (height * width)))
+        rows = np.arange(0, len(self), -(-len(self) // most))
+        counts = np.zeros((channels, 256), dtype=np.int64)
+        for start in range(0, len(rows), 64):
+            part = self.images[rows[start : start + 64]]
+            counts += [np.bincount(part[..., c].ravel(), minlength=256) for c in range(channels)]
+        levels, share = np.arange(256) / 255, counts / counts.sum(axis=1, keepdims=True)
+        mean = share @ levels
+        deviation = np.sqrt((share * (levels - mean[:, None]) ** 2).sum(axis=1))
+        return mean.tolist(), np.maximum(deviation, 1e-3).tolist()
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over pixels, labels and class names: one changed pixel or label gives another."""
+        """sha256 over pixels, labels and class names: one changed pixel or label gives another.
+
+        Of photos, which are large, it is taken over the bytes of the files and what is cut out of them instead.
+        """
+        if self.known_digest is not None:
+            return self.known_digest
         sha = hashlib.sha256(repr((self.images.shape, self.class_names)).encode())
         for start in range(0, len(self), 4096):
             sha.update(np.ascontiguousarray(self.images[start : start + 4096]).data)
         sha.update(np.ascontiguousarray(self.labels).data)
         return sha.hexdigest()
 
+    def photos(self, short_side: int) -> Photos:
+        """Return whole photos to cut random crops from; where there are none, the images themselves.
+
+        Args:
+            short_side: larger photos are reduced to it, in pixels.
+        """
+        return self.whole(short_side) if self.whole else UniformPhotos(self.images)
+
+    def select(self, rows: Labels, labels: Labels | None = None) -> ImageSet:
+        """Return some of the images, none copied, their classes renumbered in the order of the names here.
+
+        Args:
+            rows: ``(M,)`` positions of the images to keep.
+            labels: ``(M,)`` other labels for them, in the numbering here.
+        """
+        kept = self.labels[rows] if labels is None else labels
+        present, renumbered = np.unique(kept, return_inverse=True)
+        whole = self.whole
+        digest = hashlib.sha256(f"{self.digest}{present.tolist()}".encode())
+        digest.update(np.ascontiguousarray(rows).data)
+        digest.update(np.ascontiguousarray(kept).data)
+        return ImageSet(
+            SelectedImages.of(self.images, rows),
+            renumbered.astype(np.int64),
+            tuple(self.class_names[c] for c in present),
+            None if self.groups is None else self.groups[rows],
+            digest.hexdigest(),
+            None if whole is None else lambda short_side: SelectedPhotos.of(whole(short_side), rows),
+        )
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of images to be told same or different, in folds.
+
+    Args:
+        first: ``(P,)`` indices into the test images.
+        second: ``(P,)`` indices into the test images.
+        same: ``(P,)`` whether both show the same class.
+        folds: ``(P,)`` number of the fold, from 0.
+    """
+
+    first: Labels
+    second: Labels
+    same: npt.NDArray[np.bool_]
+    folds: Labels
+
+    def __len__(self) -> int:
+        return len(self.first)
+
 
 @dataclass(frozen=True)
 class Split:
-    """A data set as metric learning uses it: train on some classes, test retrieval on others."""
+    """A data set as metric learning uses it: train on some classes, test retrieval on others.
+
+    Args:
+        name: of the data set.
+        train: what is learned from.
+        test: what is retrieved, or both sides of it.
+        query: ``(N,)`` which test images are queries; None means all.
+        gallery: ``(N,)`` which test images are retrieved; None means all.
+        super_labels: ``(C,)`` the super-class of each training class, from 0, if there are any.
+        variant: what makes this another protocol than the data set's own, such as ``("partial", "boxes")``.
+        pairs: for verification, over the test images.
+    """
 
     name: str
     train: ImageSet
     test: ImageSet
+    query: npt.NDArray[np.bool_] | None = None
+    gallery: npt.NDArray[np.bool_] | None = None
+    super_labels: Labels | None = None
+    variant: tuple[str, ...] = ()
+    pairs: Pairs | None = None
+
+    def __post_init__(self) -> None:
+        if (self.query is None) != (self.gallery is None):
+            raise DataError("a split has both queries and a gallery, or neither")
+        for what, mask in (("query", self.query), ("gallery", self.gallery)):
+            if mask is not None and (mask.shape != self.test.labels.shape or not mask.any()):
+                raise DataError(f"{what}: must mark some of the {len(self.test)} test images")
 
     @cached_property
     def digest(self) -> str:
-        """One digest for content and split together."""
-        return hashlib.sha256(f"{self.train.digest}{self.test.digest}".encode()).hexdigest()
+        """One digest for content and split together: images, labels, queries, gallery, pairs and variant."""
+        sha = hashlib.sha256(f"{self.train.digest}{self.test.digest}".encode())
+        if self.variant:
+            sha.update(repr(sorted(self.variant)).encode())
+        pairs = () if self.pairs is None else vars(self.pairs).values()
+        for array in (self.query, self.gallery, *pairs):
+            if array is not None:
+                sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()
 
 
-DATASETS: Registry[Split] = Registry(
-    "datasets", [f"dml_bench.data.{module}" for module in ("digits", "glyphs", "omniglot")]
-)
+ARRAYS = ("digits", "glyphs", "omniglot", "mnist", "cifar")
+FILES = ("cub200", "cars196", "sop", "inshop", "caltech101", "grocery_store", "lfw", "folder", "table")
+
+DATASETS: Registry[Split] = Registry("datasets", [f"dml_bench.data.{module}" for module in (*ARRAYS, *FILES)])
 """Factories ``(root: Path | None, /, *, ...) -> Split``; ``root`` is the folder that holds the downloaded data sets."""

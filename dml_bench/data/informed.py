@@ -146,11 +146,12 @@ class NeighborBatches:
         self.nearest: Indices | None = None
 
     @property
-    def _size(self) -> int:
+    def batch_size(self) -> int:
+        """How many images a batch has."""
         return self.anchors * self.classes_per_anchor * self.images_per_class
 
     def __len__(self) -> int:
-        return max(1, self.total // self._size)
+        return max(1, self.total // self.batch_size)
 
     def on_epoch_start(self, context: EpochContext) -> None:
         """Find the nearest classes in the current embeddings."""
@@ -189,7 +190,7 @@ class NeighborBatches:
     @property
     def coverage(self) -> str:
         """How many images an epoch draws and how many it leaves out, in words."""
-        return coverage(min(self.total, len(self) * self._size), self.total)
+        return coverage(min(self.total, len(self) * self.batch_size), self.total)
 
 
 @SAMPLERS.register("class_neighbors")

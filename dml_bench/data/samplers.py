@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from dml_bench.data.dataset import Labels
+from dml_bench.data.dataset import ImageSet, Labels
 from dml_bench.errors import DataError, OptionError, Problem
 from dml_bench.registry import Count, Registry
 
@@ -24,6 +24,10 @@ class Sampler(Protocol):
     def __len__(self) -> int:
         """How many batches an epoch has."""
 
+    @property
+    def batch_size(self) -> int:
+        """How many images a batch has."""
+
     def batches(self, rng: np.random.Generator, /) -> Iterator[Indices]:
         """Yield the batches ``(B,)`` of one epoch."""
 
@@ -32,8 +36,15 @@ class Sampler(Protocol):
         """How many images an epoch draws and how many it leaves out, in words."""
 
 
-SAMPLERS: Registry[Sampler] = Registry("samplers", ["dml_bench.data.informed"])
-"""Factories ``(labels: (N,) int64, /, *, ...) -> Sampler``."""
+SAMPLERS: Registry[Sampler] = Registry("samplers", ["dml_bench.data.informed", "dml_bench.data.balanced"])
+"""Factories ``(labels: (N,) int64, [groups: (N,) int64 or None,] /, *, ...) -> Sampler``."""
+
+
+def build_sampler(choice: Mapping[str, Any], train: ImageSet) -> Sampler:
+    """Build the sampler that a recipe names, for a training set."""
+    entry = SAMPLERS[choice["name"]]
+    facts = (train.labels, train.groups)[: len(entry.facts)]
+    return entry.build(*facts, **{key: value for key, value in choice.items() if key != "name"})
 
 
 @dataclass(frozen=True)
@@ -111,6 +122,11 @@ class ClassBatches:
         return plan
 
     @property
+    def batch_size(self) -> int:
+        """How many images a batch has."""
+        return self.classes_per_batch * self.images_per_class
+
+    @property
     def coverage(self) -> str:
         """How many images an epoch draws and how many it leaves out, in words."""
         total = sum(len(member) for member in self.members)
@@ -130,7 +146,7 @@ def random(labels: Labels, /, *, batch_size: Count = 64) -> Sampler:
         DataError: if there is no image.
     """
     check_some(labels)
-    return RandomBatches(len(labels), batch_size)
+    return RandomBatches(len(labels), min(batch_size, len(labels)))
 
 
 @SAMPLERS.register("pxk")

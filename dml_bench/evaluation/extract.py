@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 from torch import Tensor, nn
 
 from dml_bench.data.augment import to_float
+from dml_bench.data.pictures import ImageArray
 from dml_bench.errors import DataError
 from dml_bench.models.modes import evaluation_mode
 
 
 def extract(
     model: nn.Module,
-    images: UInt8[np.ndarray, "N H W C"],
+    images: ImageArray,
     *,
     device: torch.device | str = "cpu",
     batch_size: int = 512,
@@ -23,7 +24,7 @@ def extract(
 
     Args:
         model: maps float images ``(N, C, H, W)`` in [0, 1] to ``(N, D)``; lies on ``device``.
-        images: may be a memory map; one batch at a time is read.
+        images: ``(N, H, W, C)`` uint8, may be a memory map; one batch at a time is read.
         device: where the batches go.
         batch_size: images per forward pass, at least 1.
 

@@ -86,14 +86,23 @@ def references(runs: list[Run], vocabulary: Vocabulary) -> Iterator[Run]:
 
 
 def _fill(values: dict[str, Any], path: Path, registry: Registry[Any]) -> list[Problem]:
-    """Check the choice at ``path`` and fill in its defaults in place; what is absent or no choice is the schema's."""
+    """Check the choice at ``path``, or the list of them, and fill in the defaults; what is neither is the schema's."""
     here: Any = values
     for part in path[:-1]:
         here = here.get(part) if isinstance(here, dict) else None
-    choice = here.get(path[-1]) if isinstance(here, dict) else None
+    found = here.get(path[-1]) if isinstance(here, dict) else None
+    if isinstance(found, list):
+        return [p for i in range(len(found)) for p in _fill_one(found, i, (*path, i), registry, None)]
+    return _fill_one(here, path[-1], path, registry, _default(path)) if isinstance(here, dict) else []
+
+
+def _fill_one(
+    here: Any, key: Any, path: Path, registry: Registry[Any], default: dict[str, Any] | None
+) -> list[Problem]:
+    choice = here.get(key) if isinstance(here, dict) else here[key]
     bare = isinstance(choice, str)
     choice = {"name": choice} if bare else choice
-    if isinstance(choice, dict) and "name" not in choice and (default := _default(path)):
+    if isinstance(choice, dict) and "name" not in choice and default:
         choice = {**default, **choice}
     if not isinstance(choice, dict) or not isinstance(choice.get("name"), str):
         return []
@@ -103,7 +112,7 @@ def _fill(values: dict[str, Any], path: Path, registry: Registry[Any]) -> list[P
         return [Problem(path if bare else (*path, "name"), problem.message) for problem in error.problems]
     try:
         options = {key: value for key, value in choice.items() if key != "name"}
-        here[path[-1]] = {"name": entry.name, **entry.check(options)}
+        here[key] = {"name": entry.name, **entry.check(options)}
     except OptionError as error:
         return [Problem((*path, *problem.path), problem.message) for problem in error.problems]
     return []

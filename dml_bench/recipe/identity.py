@@ -10,6 +10,23 @@ from typing import Any
 APART = ("name", "description", "data_root", "seed")
 """Fields of a recipe that change no digit (or, like the seed, are told beside the id)."""
 
+LATER: dict[tuple[str, ...], Any] = {
+    ("subset",): [],
+    ("normalize",): "dataset",
+    ("training", "steps"): None,
+    ("training", "images"): None,
+    ("training", "augmentation", "crop"): "none",
+    ("training", "augmentation", "crop_from"): None,
+    ("training", "augmentation", "crop_scale"): [0.08, 1.0],
+    ("training", "augmentation", "crop_ratio"): [3 / 4, 4 / 3],
+    ("training", "augmentation", "brightness"): 0.0,
+    ("training", "augmentation", "contrast"): 0.0,
+    ("training", "augmentation", "saturation"): 0.0,
+    ("training", "augmentation", "hue"): 0.0,
+    ("training", "augmentation", "blur"): 0.0,
+}
+"""Fields that recipes did not always have; at these values, which change nothing, they leave an id as it was."""
+
 RULES = {"queries": "leave one out", "ties": "wrong first", "nmi": "k-means++, arithmetic", "selection": "last step"}
 """How every number here is made; a change of one of these is another protocol."""
 
@@ -17,6 +34,8 @@ RULES = {"queries": "leave one out", "ties": "wrong first", "nmi": "k-means++, a
 def recipe_id(document: Mapping[str, Any]) -> str:
     """Return the id of a checked recipe with its defaults filled in: 12 hexadecimal digits."""
     kept = {key: value for key, value in document.items() if key not in APART}
+    for path, default in LATER.items():
+        kept = _without(kept, path, default)
     metrics = sorted(set(document["evaluation"]["metrics"]))
     return _digest({**kept, "evaluation": {**document["evaluation"], "metrics": metrics}})
 
@@ -29,6 +48,16 @@ def protocol_id(data_digest: str) -> str:
 def _digest(value: Any) -> str:
     text = json.dumps(_positive_zeros(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _without(values: Any, path: tuple[str, ...], default: Any) -> Any:
+    """Return ``values`` less what stands at ``path``, if it is there and is ``default``."""
+    key, *rest = path
+    if not isinstance(values, Mapping) or key not in values:
+        return values
+    if rest:
+        return {**values, key: _without(values[key], tuple(rest), default)}
+    return {name: value for name, value in values.items() if name != key or value != default}
 
 
 def _positive_zeros(value: Any) -> Any:

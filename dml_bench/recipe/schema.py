@@ -12,9 +12,13 @@ from dml_bench.registry import Count, NonNegative, Positive
 Choice = Annotated[dict[str, Any], BeforeValidator(lambda value: as_choice(value))]
 """A registered name with its options: ``softtriple`` or ``{name: softtriple, margin: 0.01}``."""
 
+Choices = Annotated[list[Choice], BeforeValidator(lambda value: value if isinstance(value, list) else [value])]
+"""Several choices in a row, or one."""
+
 CHOICES = {
     ("dataset",): "datasets",
     ("backbone",): "backbones",
+    ("subset",): "subsets",
     ("loss",): "losses",
     ("training", "sampler"): "samplers",
     ("training", "optimizer"): "optimizers",
@@ -23,6 +27,10 @@ CHOICES = {
 """Where choices stand in a recipe, and the registry each is checked against."""
 
 DEFAULT_METRICS = ("recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r_precision", "nmi")
+
+
+Range = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+"""The least and the greatest value."""
 
 
 class Section(BaseModel):
@@ -41,15 +49,48 @@ class Embedding(Section):
 class Augmentation(Section):
     """Random changes of each training image, all off by default.
 
-    ``crop_padding``: largest shift, pixels. ``rotation``, ``shear``: largest angle either way, degrees. ``scale``:
-    largest relative change of size. ``flip``: mirror half of the images left to right.
+    ``crop``: ``resized`` cuts a box of random area and aspect ratio out of the whole photo and resizes it; ``random``
+    cuts out the size itself; ``none`` takes the image as it is tested. ``crop_from``: short side the whole photos are
+    reduced to beforehand, pixels; null takes 3/2 of the image size for ``resized``, 8/7 (224: 256) for ``random``.
+    ``crop_scale``: least and greatest area of the box, as a share of the photo. ``crop_ratio``: least and greatest
+    width / height. ``crop_padding``: largest shift, pixels. ``rotation``, ``shear``: largest angle either way, degrees.
+    ``scale``: largest relative change of size. ``flip``: mirror half of the images left to right. ``brightness``,
+    ``contrast``, ``saturation``: largest relative change. ``hue``: largest change either way, in turns of the color
+    circle. ``blur``: largest deviation of a Gaussian blur, pixels.
     """
 
+    crop: Literal["none", "random", "resized"] = "none"
+    crop_from: Annotated[int, Field(ge=8, le=2048)] | None = None
+    crop_scale: Range = [0.08, 1.0]
+    crop_ratio: Range = [3 / 4, 4 / 3]
     crop_padding: Annotated[int, Field(ge=0)] = 0
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     scale: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     shear: Annotated[float, Field(ge=0, le=45)] = 0.0
     flip: bool = False
+    brightness: NonNegative = 0.0
+    contrast: NonNegative = 0.0
+    saturation: NonNegative = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    blur: Annotated[float, Field(ge=0, le=20)] = 0.0
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> Augmentation:
+        for name, (low, high) in (("crop_scale", self.crop_scale), ("crop_ratio", self.crop_ratio)):
+            if low > high:
+                raise ValueError(f"{name} must not fall, as {low:g} to {high:g} does")
+        if self.crop_scale[1] > 1:
+            raise ValueError(f"crop_scale must be at most 1, not {self.crop_scale[1]:g}")
+        return self
+
+    def photo_side(self, image_size: int) -> int:
+        """Return the short side that whole photos are reduced to, pixels."""
+        return self.crop_from or round(image_size * (3 / 2 if self.crop == "resized" else 8 / 7))
+
+    @property
+    def recolors(self) -> bool:
+        """Whether colors or sharpness change."""
+        return bool(self.brightness or self.contrast or self.saturation or self.hue or self.blur)
 
 
 class Centers(Section):
@@ -60,9 +101,15 @@ class Centers(Section):
 
 
 class Training(Section):
-    """How the network is trained. The network after the last step is the one that is evaluated."""
+    """How the network is trained. The network after the last step is the one that is evaluated.
 
-    epochs: Count = 10
+    Exactly one of ``epochs``, ``steps`` and ``images`` says how long: passes of the sampler, batches, or images drawn
+    (the last batch is drawn whole).
+    """
+
+    epochs: Count | None = 10
+    steps: Count | None = None
+    images: Count | None = None
     sampler: Choice = {"name": "pxk"}
     optimizer: Choice = {"name": "adamw"}
     centers: Centers = Centers()
@@ -72,9 +119,25 @@ class Training(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     threads: Count = 1
 
+    @model_validator(mode="before")
+    @classmethod
+    def _epochs_give_way(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and (values.get("steps") is not None or values.get("images") is not None):
+            return {"epochs": None, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Training:
+        given = [name for name in ("epochs", "steps", "images") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"exactly one of epochs, steps and images must be given, not {' and '.join(given) or 'none'}"
+            )
+        return self
+
     @model_validator(mode="after")
     def _warmed_up_before_the_end(self) -> Training:
-        if self.warmup_epochs > self.epochs:
+        if self.epochs is not None and self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs, {self.warmup_epochs:g}, must be at most epochs, {self.epochs}")
         return self
 
@@ -89,13 +152,18 @@ class Evaluation(Section):
 class Recipe(Section):
     """One run. ``loss: null`` trains nothing: that is how reference rows are made.
 
-    ``name``, ``description``, ``data_root`` and ``seed`` are no part of the recipe's identity.
+    ``name``, ``description``, ``data_root`` and ``seed`` are no part of the recipe's identity. ``subset`` names what is
+    done to the training part before, such as ``{name: long_tail, factor: 100}``; several are done one after the other.
+    ``normalize`` says what the network's input is: ``dataset`` and ``imagenet`` subtract a mean and divide by a
+    deviation per channel, of the training images or of ImageNet; ``caffe`` is BGR from 0 to 255 minus (104, 117, 128).
     """
 
     name: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")] = "recipe"
     description: str = ""
     dataset: Choice
     data_root: str | None = None
+    subset: Choices = []
+    normalize: Literal["dataset", "imagenet", "caffe"] = "dataset"
     backbone: Choice = {"name": "convnet"}
     embedding: Embedding | None = Embedding()
     loss: Choice | None

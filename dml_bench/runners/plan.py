@@ -12,7 +12,7 @@ from torch import nn
 
 from dml_bench.data.dataset import Split
 from dml_bench.data.informed import LearnsFromSteps
-from dml_bench.data.samplers import SAMPLERS
+from dml_bench.data.samplers import build_sampler
 from dml_bench.errors import DmlBenchError, OptionError, RecipeError, ResultsError
 from dml_bench.flow import VOCABULARY, assemble, load_split
 from dml_bench.recipe.check import Run
@@ -21,6 +21,7 @@ from dml_bench.recipe.schema import Recipe
 from dml_bench.registry import Registry
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import find_run, prepare
+from dml_bench.training.budget import duration
 from dml_bench.training.listening import check_dropout, check_judge
 from dml_bench.training.optimizers import OPTIMIZERS
 from dml_bench.training.schedules import SCHEDULES
@@ -81,11 +82,14 @@ def _rehearse(recipe: Recipe, split: Split) -> None:
         _fits(model)
     if loss and recipe.training:
         training = recipe.training
-        sampler = _build("sampler", SAMPLERS, training.sampler, split.train.labels)
+        try:
+            sampler = build_sampler(training.sampler, split.train)
+        except OptionError as error:
+            raise _located("training.sampler", error) from None
         if isinstance(sampler, LearnsFromSteps):
             check_judge(loss)
         _build("optimizer", OPTIMIZERS, training.optimizer, [{"params": [nn.Parameter(torch.zeros(1))]}])
-        _build("schedule", SCHEDULES, training.schedule, training.epochs)
+        _build("schedule", SCHEDULES, training.schedule, duration(training, sampler))
 
 
 def _fits(model: nn.Module) -> None:

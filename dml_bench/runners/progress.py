@@ -49,7 +49,8 @@ class GridProgress:
 
     def _move(self, run: Run, event: Mapping[str, Any]) -> None:
         epochs = run.recipe.training.epochs if run.recipe.training else 1
-        note = f"epoch {event['epoch']}/{epochs}  loss {event['loss']:.3f}  {event['images_per_second']:,.0f} images/s"
+        where = f"epoch {event['epoch']}{f'/{epochs}' if epochs else ''}"
+        note = f"{where}  loss {event['loss']:.3f}  {event['images_per_second']:,.0f} images/s"
         if run.run_id not in self._tasks:
             self._tasks[run.run_id] = self._bars.add_task(describe(run), total=epochs, note=note)
         self._bars.update(

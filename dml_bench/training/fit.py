@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dml_bench.data.augment import augment, to_float
 from dml_bench.data.dataset import ImageSet
 from dml_bench.data.informed import LearnsFromEpochs, LearnsFromSteps
-from dml_bench.data.samplers import SAMPLERS
+from dml_bench.data.samplers import build_sampler
 from dml_bench.epoch import EpochContext
 from dml_bench.errors import TrainingError
 from dml_bench.losses.loss import Loss
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.schema import Training
+from dml_bench.training.batches import batches, taker
+from dml_bench.training.budget import duration, total_steps
 from dml_bench.training.listening import check_judge, drawing, epoch_context, judge
 from dml_bench.training.precision import autocast, lay_out
 from dml_bench.training.schedules import SCHEDULES, warm_up
@@ -81,23 +82,28 @@ def fit(
         OptionError: if the optimizer is not one for sparse gradients, which the loss has.
     """
     lay_out(model, settings.precision)
-    sampler = _build(SAMPLERS, settings.sampler, train.labels)
+    sampler = build_sampler(settings.sampler, train)
     if isinstance(sampler, LearnsFromSteps):
         check_judge(loss)
     optimizers = build_optimizers(settings.optimizer, _groups(model, loss, settings), with_sparse_gradient(loss))
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     rates = [group["lr"] for group in groups]
-    factor = warm_up(_build(SCHEDULES, settings.schedule, settings.epochs), settings.warmup_epochs, len(sampler))
+    steps = total_steps(settings, sampler)
+    schedule = _build(SCHEDULES, settings.schedule, duration(settings, sampler))
+    factor = warm_up(schedule, settings.warmup_epochs, len(sampler))
+    take = taker(train, settings, device)
     before = {name: _trace(p) for name, p in loss.named_parameters()}
     on_start(sampler.coverage)
     curve = []
-    for epoch in range(1, settings.epochs + 1):
+    for epoch in range(1, -(-steps // len(sampler)) + 1):
+        length = min(len(sampler), steps - (epoch - 1) * len(sampler))  # the last epoch may be cut short
         start, images, total = time.perf_counter(), 0, 0.0
         with drawing(derive_seed(seed, "announcement", epoch), device):
             _announce(epoch_context(model, train, seed=seed, epoch=epoch, device=device), loss, sampler)
         model.train()
         loss.train()
-        for step, (batch, labels, indices) in enumerate(_batches(train, sampler, settings, seed, epoch, device)):
+        drawn = batches(take, train, sampler, settings, seed, epoch, device)
+        for step, (batch, labels, indices) in enumerate(islice(drawn, length)):
             for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate * factor(epoch - 1 + step / len(sampler))
             with drawing(derive_seed(seed, "step", epoch, step), device):
@@ -116,9 +122,9 @@ def fit(
             if isinstance(sampler, LearnsFromSteps):
                 sampler.update(indices.cpu().numpy(), *judge(loss, embeddings.detach().float(), labels))
             images, total = images + len(labels), total + number
-            on_step(Step(epoch, step + 1, len(sampler), number, images / (time.perf_counter() - start)))
+            on_step(Step(epoch, step + 1, length, number, images / (time.perf_counter() - start)))
         seconds = time.perf_counter() - start
-        curve.append(EpochResult(epoch, total / len(sampler), groups[0]["lr"], images / seconds, seconds))
+        curve.append(EpochResult(epoch, total / length, groups[0]["lr"], images / seconds, seconds))
         on_epoch(curve[-1])
     still = [name for name, p in loss.named_parameters() if p.requires_grad and torch.equal(_trace(p), before[name])]
     if still:
@@ -160,14 +166,3 @@ def _groups(model: nn.Module, loss: Loss, settings: Training) -> list[dict[str, 
     if lost:
         raise TrainingError(f"param_groups of {type(loss).__name__} leaves out {', '.join(lost)}")
     return groups
-
-
-def _batches(
-    train: ImageSet, sampler: Any, settings: Training, seed: int, epoch: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield the epoch's batches on the device: images in [0, 1], labels, positions in the training set."""
-    noise = torch.Generator().manual_seed(derive_seed(seed, "augmentation", epoch))
-    for indices in sampler.batches(np.random.default_rng(derive_seed(seed, "sampler", epoch))):
-        images = to_float(torch.from_numpy(train.images[indices]).to(device))
-        labels = torch.from_numpy(train.labels[indices]).to(device)
-        yield augment(images, settings.augmentation, noise), labels, torch.from_numpy(indices).to(device)

@@ -11,23 +11,23 @@ Schedule = Callable[[float], float]
 """Maps the time since the start, in epochs with fractions, to a factor of the learning rate."""
 
 SCHEDULES: Registry[Schedule] = Registry("schedules")
-"""Factories ``(epochs: int, /, *, ...) -> Schedule``."""
+"""Factories ``(epochs: float | int, /, *, ...) -> Schedule``."""
 
 
 @SCHEDULES.register("constant")
-def constant(epochs: int, /) -> Schedule:
+def constant(epochs: float | int, /) -> Schedule:
     """Keep the learning rate as it is."""
     return lambda time: 1.0
 
 
 @SCHEDULES.register("cosine")
-def cosine(epochs: int, /, *, final: Probability = 0.0) -> Schedule:
+def cosine(epochs: float | int, /, *, final: Probability = 0.0) -> Schedule:
     """Fall along half a cosine from 1 to ``final``, step by step (Loshchilov & Hutter, ICLR 2017, without restarts)."""
     return lambda time: final + (1 - final) * 0.5 * (1 + math.cos(math.pi * min(time / epochs, 1.0)))
 
 
 @SCHEDULES.register("step")
-def step(epochs: int, /, *, milestones: list[Count], gamma: Fraction = 0.1) -> Schedule:
+def step(epochs: float | int, /, *, milestones: list[Count], gamma: Fraction = 0.1) -> Schedule:
     """Multiply by ``gamma`` once each of ``milestones`` epochs is over: ``[20, 40]`` has 20 full-rate epochs."""
     return lambda time: gamma ** sum(time >= milestone for milestone in milestones)
 

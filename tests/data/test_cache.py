@@ -127,7 +127,7 @@ def test_a_full_disk_changes_no_number(folder, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("numpy.save", full)
+    monkeypatch.setattr("os.fsync", full)
     assert equal(cached_images(KEY, Build()))
     assert list(folder.iterdir()) == []
 

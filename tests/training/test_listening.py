@@ -122,13 +122,13 @@ def test_margins_are_learned_apart(train):
 @pytest.fixture
 def samplers(monkeypatch):
     """The samplers that ``fit`` builds, as it builds them."""
-    built, real = [], fit_module._build
+    built, real = [], fit_module.build_sampler
 
-    def spy(registry, choice, *facts):
-        built.append(real(registry, choice, *facts))
+    def spy(choice, train):
+        built.append(real(choice, train))
         return built[-1]
 
-    monkeypatch.setattr(fit_module, "_build", spy)
+    monkeypatch.setattr(fit_module, "build_sampler", spy)
     return lambda kind: [part for part in built if isinstance(part, kind)]
 
 
