@@ -121,4 +121,4 @@ def some_images(part: ImageSet) -> list[list[Image.Image]]:
 
 
 def _spread(classes: int) -> list[int]:
-    return np.unique(np.linspace(0, classes - 1, min(classes, SHEET[0])).round().astype(int)).tolist()
+    return sorted({round(float(label)) for label in np.linspace(0, classes - 1, min(classes, SHEET[0]))})
