@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float64, Int64
 
-
 SPREAD = "_restart_std"
 """What follows the name of a cluster metric in that of its spread over k-means restarts."""
 
