@@ -13,7 +13,7 @@ from dml_bench.cli.app import app
 from dml_bench.errors import DmlBenchError
 
 # isort: off
-from dml_bench.cli import runs, evaluate, names, losses  # noqa: F401  each adds its commands, in the order of the help
+from dml_bench.cli import runs, evaluate, rescore, names, losses  # noqa: F401  each adds its commands, in the order of the help
 # isort: on
 
 __all__ = ["app", "main"]
