@@ -74,7 +74,7 @@ def changes_table(pairs: Pairs) -> pd.DataFrame:
     table = long_table([after for _, after in pairs])
     keys = zip(table["recipe_id"], table["protocol_id"], table["seed"], table["metric"], strict=True)
     values = [recorded[recipe, protocol, seed].get(metric) for recipe, protocol, seed, metric in keys]
-    table.insert(table.columns.get_loc("value"), "recorded", pd.Series(values, dtype=float))
+    table.insert(list(table.columns).index("value"), "recorded", pd.Series(values, dtype=float))
     return table
 
 
