@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
@@ -30,7 +32,7 @@ from dml_bench.models.embedder import Embedder, build_embedder
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.check import Run, Vocabulary
 from dml_bench.recipe.reader import write_recipe
-from dml_bench.recipe.schema import Recipe
+from dml_bench.recipe.schema import Evaluation, Recipe
 from dml_bench.results.journal import Journal, Tell
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import publishing
@@ -94,10 +96,30 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
     with journal.phase("evaluate"):
         embeddings = extract(model, split.test.images, device=device)
         np.savez(work / "embeddings.npz", embeddings=embeddings, labels=split.test.labels)
-        evaluation, seed = recipe.evaluation, derive_seed(recipe.seed, "k-means") % 2**31
-        scores = evaluate(embeddings, split.test.labels, evaluation.metrics, restarts=evaluation.restarts, seed=seed)
+        scores = score(embeddings, split.test.labels, recipe.evaluation, recipe.seed)
     journal.data |= {"queries": scores.queries, "singletons": scores.singletons}
     return scores
+
+
+def score(
+    embeddings: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    evaluation: Evaluation,
+    seed: int,
+    **how: Any,
+) -> Scores:
+    """Score a run's embeddings as its recipe says; from the same ones, the same numbers as when it was run.
+
+    Args:
+        embeddings: ``(N, D)``.
+        labels: ``(N,)`` integers; which number a class has makes no difference.
+        evaluation: the metrics, restarts and distance.
+        seed: the seed of the run, from which those of k-means are derived.
+        how: what ``evaluate`` takes besides and changes no number: ``memory``, ``tell``.
+    """
+    restarts, draws = evaluation.restarts, derive_seed(seed, "k-means") % 2**31
+    names, distance = evaluation.metrics, evaluation.distance
+    return evaluate(embeddings, labels, names, distance=distance, restarts=restarts, seed=draws, **how)
 
 
 def load_split(recipe: Recipe) -> Split:

@@ -13,6 +13,7 @@ APART = ("name", "description", "data_root", "seed")
 LATER: dict[tuple[str, ...], Any] = {
     ("subset",): [],
     ("normalize",): "dataset",
+    ("evaluation", "distance"): "cosine",
     ("training", "steps"): None,
     ("training", "images"): None,
     ("training", "augmentation", "crop"): "none",
@@ -27,7 +28,12 @@ LATER: dict[tuple[str, ...], Any] = {
 }
 """Fields that recipes did not always have; at these values, which change nothing, they leave an id as it was."""
 
-RULES = {"queries": "leave one out", "ties": "wrong first", "nmi": "k-means++, arithmetic", "selection": "last step"}
+RULES = {
+    "queries": "leave one out",
+    "ties": "wrong first",
+    "nmi": "k-means++, Lloyd on all points until nothing moves, arithmetic",
+    "selection": "last step",
+}
 """How every number here is made; a change of one of these is another protocol."""
 
 
@@ -36,13 +42,13 @@ def recipe_id(document: Mapping[str, Any]) -> str:
     kept = {key: value for key, value in document.items() if key not in APART}
     for path, default in LATER.items():
         kept = _without(kept, path, default)
-    metrics = sorted(set(document["evaluation"]["metrics"]))
-    return _digest({**kept, "evaluation": {**document["evaluation"], "metrics": metrics}})
+    metrics = sorted(set(kept["evaluation"]["metrics"]))
+    return _digest({**kept, "evaluation": {**kept["evaluation"], "metrics": metrics}})
 
 
-def protocol_id(data_digest: str) -> str:
+def protocol_id(data_digest: str, distance: str = "cosine") -> str:
     """Return the id of what makes two numbers comparable: the images, their split and the rules of measurement."""
-    return _digest({"data": data_digest, **RULES})
+    return _digest({"data": data_digest, **RULES, "distance": distance})
 
 
 def _digest(value: Any) -> str:

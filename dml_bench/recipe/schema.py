@@ -143,10 +143,14 @@ class Training(Section):
 
 
 class Evaluation(Section):
-    """What is measured on the test classes; ``restarts`` k-means runs with other seeds stand behind ``nmi``."""
+    """What is measured on the test classes; ``restarts`` k-means runs with other seeds stand behind ``nmi``.
+
+    ``distance``: ``cosine`` compares embeddings brought to length 1, ``euclidean`` compares them as they are.
+    """
 
     metrics: Annotated[list[str], Field(min_length=1)] = list(DEFAULT_METRICS)
     restarts: Count = 10
+    distance: Literal["cosine", "euclidean"] = "cosine"
 
 
 class Recipe(Section):

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
+from dml_bench.reports.scales import Scale, scale_of
 from dml_bench.reports.style import SETTINGS, Look, RowKey, labels, looks
 from dml_bench.reports.summary import Row, Section, sections
 from dml_bench.results.record import RunRecord
@@ -141,27 +142,37 @@ def _curve(axes: Axes, row: Row, ks: Sequence[int], look: Look) -> Line2D:
 
 
 def _dots(axes: Axes, rows: Sequence[Row], metric: str, look: Looks) -> None:
-    left, right = _span([row for row in rows if not row.is_reference] or rows, metric)
+    scale = scale_of(metric)
+    left, right = _span([row for row in rows if not row.is_reference] or rows, metric, scale)
     for place, row in enumerate(rows):
-        mean, spread, style = 100 * row.mean(metric), 100 * row.std(metric), look[row.key]
+        mean, spread, style = scale.shown(row.mean(metric)), scale.shown(row.std(metric)), look[row.key]
         if left <= mean <= right:
             axes.hlines(place, mean - spread, mean + spread, colors=style.color, linewidth=1.4)
             axes.plot([mean], [place], linestyle="none", **_marker(style))
         elif not math.isnan(mean):
             edge, arrow, side = (left, "◂", "left") if mean < left else (right, "▸", "right")
-            text = f"{arrow} {mean:.1f}" if mean < left else f"{mean:.1f} {arrow}"
+            (number,) = scale.texts([row.mean(metric)], scale.decimals([row.mean(metric)]))
+            text = f"{arrow} {number}" if mean < left else f"{number} {arrow}"
             axes.text(edge, place, text, ha=side, va="center", fontsize=8, color=style.color)
-    axes.set(title=metric, xlabel="%", xlim=(left, right))
+    unit = ["%"] if scale.percent else []
+    direction = ["lower is better"] if scale.better == "lower" else []
+    axes.set(title=metric, xlabel=", ".join(unit + direction), xlim=(left, right))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.grid()
 
 
-def _span(rows: Sequence[Row], metric: str) -> tuple[float, float]:
-    """Return axis limits in percent that hold every mean and its spread, with a margin."""
-    known = [(100 * row.mean(metric), 100 * row.std(metric)) for row in rows if not math.isnan(row.mean(metric))]
-    ends = [mean + sign * (0 if math.isnan(std) else std) for mean, std in known for sign in (-1, 1)] or [0.0, 100.0]
-    margin = max(0.08 * (max(ends) - min(ends)), 0.5)
-    return max(min(ends) - margin, 0.0), min(max(ends) + margin, 100.0 + 0.1 * margin)  # room for half a marker
+def _span(rows: Sequence[Row], metric: str, scale: Scale) -> tuple[float, float]:
+    """Return axis limits, as shown, that hold every mean and its spread, with a margin."""
+    known = [(row.mean(metric), row.std(metric)) for row in rows if not math.isnan(row.mean(metric))]
+    known = [(scale.shown(mean), scale.shown(std)) for mean, std in known]
+    ends = [mean + sign * (0 if math.isnan(std) else std) for mean, std in known for sign in (-1, 1)]
+    ends = ends or [0.0, scale.shown(1.0)]
+    least = 0.5 if scale.percent else 0.02 * max(map(abs, ends)) or 0.02
+    margin = max(0.08 * (max(ends) - min(ends)), least)
+    left, right = min(ends) - margin, max(ends) + margin
+    if not scale.bounded:
+        return left, right
+    return max(left, 0.0), min(right, scale.shown(1.0) + 0.1 * margin)  # room for half a marker
 
 
 def _losses(axes: Axes, row: Row, look: Look) -> None:

@@ -13,13 +13,12 @@ from typing import Any
 import pandas as pd
 
 from dml_bench.errors import ResultsError
+from dml_bench.evaluation.scores import SPREAD
+from dml_bench.reports.scales import is_spread, scale_of
 from dml_bench.results.record import RunRecord
 
 REFERENCES = ("raw_pixels", "untrained")
 """What stands in the loss column of rows that were not trained: a yardstick, not a competitor."""
-
-RESTART_SPREAD = "nmi_restart_std"
-"""The spread of nmi over k-means restarts: recorded like a metric, but no quality of its own."""
 
 LONG_COLUMNS = (
     *("recipe", "recipe_id", "protocol_id", "dataset", "loss", "options", "backbone", "embedding_dim", "seed"),
@@ -110,8 +109,8 @@ class Section:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics that any row has, in display order; the restart spread is none."""
-        return tuple(name for name in metric_names(self.rows) if name != RESTART_SPREAD)
+        """The metrics that any row has, in display order; a restart spread is none."""
+        return tuple(name for name in metric_names(self.rows) if not is_spread(name))
 
     @property
     def varying(self) -> tuple[str, ...]:
@@ -137,7 +136,7 @@ def sections(records: Sequence[RunRecord]) -> list[Section]:
 
 
 def long_table(records: Sequence[RunRecord]) -> pd.DataFrame:
-    """List one row per run and metric (fractions in [0, 1]); a run without metrics has one row that says why.
+    """List one row per run and metric (as recorded: shares in [0, 1]); a run without metrics has one row that says why.
 
     Raises:
         ResultsError: when two different records claim to be the same run.
@@ -149,7 +148,7 @@ def long_table(records: Sequence[RunRecord]) -> pd.DataFrame:
 def summary_table(records: Sequence[RunRecord]) -> pd.DataFrame:
     """List one row per data set, protocol, loss, options, backbone and dimension: mean and spread over seeds.
 
-    Metrics are fractions in [0, 1]. The spread is the sample standard deviation, empty for a single seed.
+    Metrics are as recorded, shares in [0, 1]. The spread is the sample standard deviation, empty for a single seed.
 
     Raises:
         ResultsError: when two different records claim to be the same run.
@@ -171,7 +170,7 @@ def summary_table(records: Sequence[RunRecord]) -> pd.DataFrame:
 def metric_names(rows: Iterable[Row]) -> list[str]:
     """Return every metric of the rows in display order.
 
-    That is recall@k by k, map@r, r_precision, nmi, all others by name, and the restart spread.
+    That is recall@k by k, map@r, r_precision, nmi, all others by name, and the restart spreads.
     """
     known = ["map@r", "r_precision", "nmi"]
 
@@ -180,7 +179,7 @@ def metric_names(rows: Iterable[Row]) -> list[str]:
             return (0, natural(name))
         if name in known:
             return (1, known.index(name))
-        return (3,) if name == RESTART_SPREAD else (2, name)
+        return (3 if is_spread(name) else 2, natural(name))
 
     return sorted({name for row in rows for run in row.finished for name in run.metrics}, key=place)
 
@@ -226,22 +225,20 @@ def _told_apart(options: str, recipe: str, ambiguous: bool) -> str:
 
 
 def _ranked(rows: Sequence[Row]) -> list[Row]:
-    names = metric_names(rows)
+    names = [name for name in metric_names(rows) if not is_spread(name) and scale_of(name).better]
     first = "recall@1" if "recall@1" in names else next(iter(names), "")
+    scale = scale_of(first)
 
     def place(row: Row) -> tuple[Any, ...]:
-        score = row.mean(first)
-        quality = math.inf if math.isnan(score) else -score
-        return (row.is_reference, row.loss if row.is_reference else "", quality, row.loss, natural(row.options))
+        badness = scale.badness(row.mean(first))
+        return (row.is_reference, row.loss if row.is_reference else "", badness, row.loss, natural(row.options))
 
     return sorted(rows, key=place)
 
 
 def _long_lines(row: Row) -> Iterable[list[Any]]:
     for run in row.runs:
-        names = metric_names([Row((run,), "")])
-        if RESTART_SPREAD in names and "nmi" in names:
-            names.insert(names.index("nmi") + 1, names.pop())
+        names = _spreads_beside(metric_names([Row((run,), "")]))
         head: list[Any] = [
             run.recipe_name,
             run.recipe_id,
@@ -257,6 +254,12 @@ def _long_lines(row: Row) -> Iterable[list[Any]]:
             yield [*head, name, run.metrics[name], seconds]
         if not names:
             yield [*head, "", math.nan, seconds]
+
+
+def _spreads_beside(names: Sequence[str]) -> list[str]:
+    """Put each restart spread behind its metric; one without a metric stays last."""
+    beside = [key for name in names for key in (name, name + SPREAD) if key in names and not is_spread(name)]
+    return [*beside, *(name for name in names if name not in beside)]
 
 
 def _mean(values: Sequence[float]) -> float:

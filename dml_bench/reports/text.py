@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dml_bench.reports.summary import RESTART_SPREAD, Row, Section, sections
+from dml_bench.evaluation.scores import SPREAD
+from dml_bench.reports.scales import MISSING, scale_of
+from dml_bench.reports.summary import Row, Section, sections
 from dml_bench.results.record import RunRecord
 
-MISSING = "–"
 EXPLANATION = (
     "Percent on the test classes, mean ± sample standard deviation over seeds; the best of each column is bold. "
     "Reference rows stand last and are never bold. Rows of different tables must not be compared."
@@ -91,11 +92,12 @@ def _columns(section: Section) -> list[Column]:
 
 
 def _metric_column(rows: Sequence[Row], name: str) -> Column:
-    means = [_number(100 * row.mean(name)) for row in rows]
-    spreads = [_number(100 * row.std(name)) for row in rows]
+    scale, values = scale_of(name), [row.mean(name) for row in rows]
+    decimals = scale.decimals(values)
+    means, spreads = scale.texts(values, decimals), scale.texts([row.std(name) for row in rows], decimals)
     cells = [mean if std == MISSING else f"{mean} ± {std}" for mean, std in zip(means, spreads, strict=True)]
     compared = [float(mean) for mean, row in zip(means, rows, strict=True) if mean != MISSING and not row.is_reference]
-    top = max(compared, default=math.nan)
+    top = scale.best(compared)
     # Ties are judged as printed: a reader must not wonder why one of two equal numbers is bold.
     best = (
         mean != MISSING and float(mean) == top and not row.is_reference for mean, row in zip(means, rows, strict=True)
@@ -115,13 +117,26 @@ def _caption(section: Section) -> str:
 
 
 def _notes(section: Section) -> Iterator[str]:
-    spreads = [100 * row.mean(RESTART_SPREAD) for row in section.rows]
-    known = [spread for spread in spreads if not math.isnan(spread)]
-    if known:
-        low, high = _number(min(known)), _number(max(known))
-        span = low if low == high else f"{low} to {high}"
-        yield f"k-means ± {span} points: the standard deviation of nmi over k-means restarts, within a run."
+    yield from _directions(section.metrics)
+    for name in section.metrics:
+        scale, spreads = scale_of(name), [row.mean(name + SPREAD) for row in section.rows]
+        known = [spread for spread in spreads if not math.isnan(spread)]
+        if known:
+            low, high = scale.texts((min(known), max(known)), scale.decimals(known))
+            span = (low if low == high else f"{low} to {high}") + (" points" if scale.percent else "")
+            yield f"k-means ± {span}: the standard deviation of {name} over k-means restarts, within a run."
     yield from _differences(section)
+
+
+def _directions(metrics: Sequence[str]) -> Iterator[str]:
+    """Name the metrics that are not read as most are: in percent, and the higher the better."""
+    scales = {name: scale_of(name) for name in metrics}
+    groups = {
+        "Lower is better": [name for name, scale in scales.items() if scale.better == "lower"],
+        "Neither higher nor lower is better": [name for name, scale in scales.items() if scale.better is None],
+        "Not in percent": [name for name, scale in scales.items() if not scale.percent],
+    }
+    yield from (f"{what}: {', '.join(names)}." for what, names in groups.items() if names)
 
 
 def _differences(section: Section) -> Iterator[str]:

@@ -64,7 +64,7 @@ class Journal:
         return RunRecord(
             recipe_name=recipe.name,
             recipe_id=self.run.recipe_id,
-            protocol_id=protocol_id(self.data["digest"]) if self.data else "",
+            protocol_id=protocol_id(self.data["digest"], recipe.evaluation.distance) if self.data else "",
             seed=recipe.seed,
             dataset=recipe.dataset["name"],
             loss=self.run.method,

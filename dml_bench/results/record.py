@@ -34,7 +34,8 @@ class RunRecord:
         options: what sets this run apart: options of the loss that are not at their default, and other axes of the
             grid as dotted paths, such as ``{"scale": 30.0, "training.epochs": 5}``.
         died: whether the run failed because its process died, which the recipe does not decide.
-        metrics: metric name to value in [0, 1]; ``nmi_restart_std`` stands beside ``nmi``. Empty if the run failed.
+        metrics: metric name to value, shares in [0, 1]; ``nmi_restart_std`` stands beside ``nmi``, and so on. Empty
+            if the run failed.
         curve: one entry per finished epoch.
         centers_left: per training class, how many centers remain when those closer than 0.1 are merged; empty for
             losses with one center per class.

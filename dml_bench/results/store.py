@@ -81,7 +81,12 @@ def publishing(folder: Path, run_id: str) -> Iterator[Path]:
 
 
 def read_runs(folders: Iterable[Path]) -> list[RunRecord]:
-    """Read every published run at or below ``folders``, in order of path.
+    """Read every published run at or below ``folders``, in order of path; see ``find_runs``."""
+    return list(find_runs(folders).values())
+
+
+def find_runs(folders: Iterable[Path]) -> dict[Path, RunRecord]:
+    """Read every published run at or below ``folders``, in order of path, by its own folder.
 
     Raises:
         ResultsError: if a folder is missing, holds no run, or a record is broken; the file is named, never skipped.
@@ -96,8 +101,8 @@ def read_runs(folders: Iterable[Path]) -> list[RunRecord]:
         for path in folder.rglob("*-s*"):
             if re.fullmatch(RUN, path.name) and path.is_dir() and not (path / "record.json").exists():
                 raise ResultsError(f"{path}: a run without its record.json")
-        records |= {path.resolve(): RunRecord.read(path) for path in paths}
-    return list(records.values())
+        records |= {path.resolve().parent: RunRecord.read(path) for path in paths}
+    return records
 
 
 def _hidden(path: Path) -> bool:

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from dml_bench.errors import RecipeError
 from dml_bench.flow import VOCABULARY
+from dml_bench.recipe.identity import protocol_id, recipe_id
 from dml_bench.recipe.reader import read_recipe, write_recipe
 
 MINIMAL = {"dataset": "digits", "loss": "norm_softmax"}
@@ -209,7 +210,14 @@ def test_order_and_spelt_out_defaults_do_not_change_the_id(keys):
 
 
 @pytest.mark.parametrize(
-    "change", ["training.precision=bf16", "training.threads=2", "embedding.dim=32", "loss.scale=21"]
+    "change",
+    [
+        "training.precision=bf16",
+        "training.threads=2",
+        "embedding.dim=32",
+        "loss.scale=21",
+        "evaluation.distance=euclidean",
+    ],
 )
 def test_what_changes_digits_changes_the_id(change):
     assert read_recipe(MINIMAL, VOCABULARY, [change])[0].recipe_id != read_recipe(MINIMAL, VOCABULARY)[0].recipe_id
@@ -231,6 +239,16 @@ def test_what_means_the_same_has_the_same_id(one, other):
 @pytest.mark.parametrize("change", ["seed=3", "name=other", "data_root=/data", "description=words"])
 def test_what_changes_no_digit_leaves_the_id(change):
     assert read_recipe(MINIMAL, VOCABULARY, [change])[0].recipe_id == read_recipe(MINIMAL, VOCABULARY)[0].recipe_id
+
+
+def test_the_default_distance_leaves_ids_as_they_were():
+    document = read_recipe(MINIMAL, VOCABULARY)[0].recipe.document()
+    assert document["evaluation"].pop("distance") == "cosine"
+    assert recipe_id(document) == read_recipe(MINIMAL, VOCABULARY)[0].recipe_id
+
+
+def test_distances_are_protocols_of_their_own():
+    assert protocol_id("digest") == protocol_id("digest", "cosine") != protocol_id("digest", "euclidean")
 
 
 def test_choices_that_do_not_fit_each_other_are_refused(tmp_path):
