@@ -180,6 +180,8 @@ def broken(name):
         np.savez(name, embeddings=X, labels=Y, query=ASKS)
     elif name == "short.npz":
         np.savez(name, embeddings=X, labels=Y[1:])
+    elif name == "masked.npz":
+        np.savez(name, embeddings=X, labels=Y, query=ASKS, gallery=~ASKS)
     elif name == "good.npz":
         np.savez(name, embeddings=X, labels=Y)
     return name
@@ -201,6 +203,9 @@ def broken(name):
         ("good.npz", ("--split-column", "part"), "has no columns"),
         ("good.npz", ("--gallery", "missing.npz"), "missing.npz: no such file"),
         ("good.npz", ("--pairs", "missing.csv"), "missing.csv"),
+        ("good.npz", ("--pairs", "pairs.csv"), "no metric that was asked for compares pairs"),
+        ("good.npz", ("--gallery-labels", "good.npz"), "of no use without --gallery"),
+        ("masked.npz", ("--gallery", "good.npz"), "masked.npz: says itself who is query and gallery"),
         (
             "good.npz",
             ("--metrics", "nmi", "--per-query", "out.csv"),
@@ -212,6 +217,7 @@ def broken(name):
 def test_mistakes_end_with_2_and_one_line(tmp_path, monkeypatch, capfd, name, words, message):
     monkeypatch.chdir(tmp_path)
     broken("good.npz")
+    (tmp_path / "pairs.csv").write_text("first,second,same\n0,1,0\n0,4,1\n")
     monkeypatch.setattr(sys, "argv", ["dml-bench", "evaluate", broken(name), *words])
     monkeypatch.setattr("signal.signal", lambda *_: None)
     with pytest.raises(SystemExit) as ended:
