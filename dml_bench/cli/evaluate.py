@@ -52,15 +52,21 @@ def evaluate(
 ) -> None:
     """Score embeddings from a file: retrieval, clustering, verification; exact, in bounded memory."""
     from dml_bench.data.embedding_files import read_embeddings, share_labels
+    from dml_bench.errors import DataError, OptionError, Problem
     from dml_bench.evaluation.evaluate import evaluate as score
     from dml_bench.evaluation.pair_files import read_pairs
     from dml_bench.runners.plan import choose_device
 
     begin = time.perf_counter()
+    if gallery_labels and not gallery:
+        raise OptionError([Problem(("gallery_labels",), "are of no use without --gallery FILE")])
     found = read_embeddings(file, labels=labels, split_column=split_column)
     sides: dict[str, Any] = {"query": found.query, "gallery": found.gallery}
     if gallery:
         apart = read_embeddings(gallery, labels=gallery_labels)
+        for path, side in ((file, found), (gallery, apart)):
+            if side.query is not None:
+                raise DataError(f"{path}: says itself who is query and gallery, so it cannot be used with --gallery")
         found, apart = share_labels(found, apart)
         sides = {"query": None, "gallery": (apart.embeddings, apart.labels)}
     with progress() as tell:

@@ -105,6 +105,10 @@ def evaluate(
     _check_choice("distance", distance, ("cosine", "euclidean"))
     _check_whole("restarts", restarts, 1)
     _check_whole("seed", seed, 0)
+    if pairs is not None and not _of(asked, PairMetric):
+        raise OptionError(
+            [Problem(("pairs",), "no metric that was asked for compares pairs; add roc_auc, for example")]
+        )
     where = _device(device)
     work = _Work(
         arrange(embeddings, labels, query, gallery, distance, where),
