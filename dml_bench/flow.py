@@ -23,7 +23,8 @@ from dml_bench.data.samplers import SAMPLERS
 from dml_bench.data.subsets import SUBSETS, with_subsets
 from dml_bench.evaluation.evaluate import Scores, evaluate
 from dml_bench.evaluation.extract import extract
-from dml_bench.evaluation.metrics import parse_metric
+from dml_bench.evaluation.items import PairList
+from dml_bench.evaluation.metrics import PairMetric, parse_metric
 from dml_bench.losses import LOSSES, Loss
 from dml_bench.losses import build as build_loss
 from dml_bench.losses.merging import centers_left
@@ -95,8 +96,10 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
             journal.centers_left = _centers_left(loss)
     with journal.phase("evaluate"):
         embeddings = extract(model, split.test.images, device=device)
-        np.savez(work / "embeddings.npz", embeddings=embeddings, labels=split.test.labels)
-        scores = score(embeddings, split.test.labels, recipe.evaluation, recipe.seed)
+        masks: dict[str, Any] = {} if split.query is None else {"query": split.query, "gallery": split.gallery}
+        np.savez(work / "embeddings.npz", embeddings=embeddings, labels=split.test.labels, **masks)
+        how = {**masks, "pairs": _pairs(split, recipe), "device": device}
+        scores = score(embeddings, split.test.labels, recipe.evaluation, recipe.seed, **how)
     journal.data |= {"queries": scores.queries, "singletons": scores.singletons}
     return scores
 
@@ -115,11 +118,18 @@ def score(
         labels: ``(N,)`` integers; which number a class has makes no difference.
         evaluation: the metrics, restarts and distance.
         seed: the seed of the run, from which those of k-means are derived.
-        how: what ``evaluate`` takes besides and changes no number: ``memory``, ``tell``.
+        how: what ``evaluate`` takes besides: the masks and pairs of the data, and what changes no number.
     """
     restarts, draws = evaluation.restarts, derive_seed(seed, "k-means") % 2**31
     names, distance = evaluation.metrics, evaluation.distance
     return evaluate(embeddings, labels, names, distance=distance, restarts=restarts, seed=draws, **how)
+
+
+def _pairs(split: Split, recipe: Recipe) -> PairList | None:
+    """Return the pairs of the data, if a metric compares pairs."""
+    if split.pairs is None or not any(isinstance(parse_metric(name), PairMetric) for name in recipe.evaluation.metrics):
+        return None
+    return PairList(split.pairs.first, split.pairs.second, split.pairs.same, split.pairs.folds)
 
 
 def load_split(recipe: Recipe) -> Split:

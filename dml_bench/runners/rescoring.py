@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dml_bench.data.embedding_files import EmbeddingFile, read_embeddings
 from dml_bench.errors import DataError, OptionError, Problem
@@ -93,7 +94,8 @@ def _rescored(
     try:
         file = _checked(folder / "embeddings.npz", record)
         with threads(_threads(record)):
-            scores: Scores = score(file.embeddings, file.labels, rules, record.seed, memory=memory, tell=tell)
+            how: dict[str, Any] = {"query": file.query, "gallery": file.gallery, "memory": memory, "tell": tell}
+            scores: Scores = score(file.embeddings, file.labels, rules, record.seed, **how)
     except DataError as error:
         text = str(error)
         reason = text if str(folder) in text else f"{folder / 'embeddings.npz'}: {text}"
