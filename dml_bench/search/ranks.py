@@ -211,10 +211,11 @@ def _triangle(compare: Comparison, seen: _Seen, space: Workspace) -> Iterator[fl
         tile[:, width:] = -torch.inf
         return tile.fill_diagonal_(-torch.inf) if rows == columns else tile
 
-    for part in parts if seen.targets else []:
-        seen.close(filled(part, part)[: part.stop - part.start], part)
+    for part in parts:
+        tile = filled(part, part)
+        seen.close(tile[: part.stop - part.start], part)
+        seen.rows(tile, part, part.start)
     for i, rows in enumerate(parts):
-        seen.rows(filled(rows, rows), rows, rows.start)
         for columns in parts[i + 1 :]:
             tile = filled(rows, columns)
             seen.columns(tile, columns, rows.start)

@@ -57,12 +57,12 @@ class Targets:
                 self.see(values[left, half:], rows[left], at[left] + half)
             return
         stretch, column = near.nonzero(as_tuple=True)
-        value, row, item = values[stretch, column, None], rows[stretch], column + at[stretch]
+        value, row, item = values[stretch, column], rows[stretch], column + at[stretch]
         other = self.compare.gallery_classes[item] != self.compare.classes[row]
         value, row, item = value[other], row[other], item[other]
         count = int(self.open[rows].max())  # what is closed need not be counted for
-        place = (self.low[row, :count] > value).sum(dim=1)
-        unsure = (place != (self.high[row, :count] > value).sum(dim=1)).nonzero()[:, 0]
+        place = _larger(self.low, row, value, count)
+        unsure = ((place < count) & (self.high[row, place.clamp(max=count - 1)] > value)).nonzero()[:, 0]
         if len(unsure):
             exact = self.compare.similarities(row[unsure], item[unsure])
             bars = self.values[row[unsure], :count] - self.compare.tie[row[unsure], None]
@@ -86,3 +86,16 @@ class Targets:
         self.open[rows] = opened = torch.minimum(self.open[rows], within)
         last = self.low[rows].gather(1, (opened - 1).clamp(min=0)[:, None])[:, 0]
         self.floor[rows] = torch.where(opened > 0, last, torch.inf)
+
+
+def _larger(
+    table: Float[Tensor, "n K"], rows: Int64[Tensor, " p"], values: Float[Tensor, " p"], count: int
+) -> Int64[Tensor, " p"]:
+    """Return how many of the first ``count`` entries of each row, which descend, are larger than its value."""
+    least = torch.zeros_like(rows)
+    most = torch.full_like(rows, count)
+    for _ in range(count.bit_length()):  # the number is halved each time
+        middle = (least + most) // 2
+        larger = (middle < most) & (table[rows, middle.clamp(max=count - 1)] > values)
+        least, most = torch.where(larger, middle + 1, least), torch.where(larger, most, middle)
+    return least
