@@ -60,9 +60,10 @@ def test_every_recipe_is_valid(checkout):
     assert len(recipes) >= 3
 
 
-def test_the_readmes_loss_table_is_what_list_prints(checkout):
-    shown = README.split("<!-- losses -->\n")[1].split("<!-- end -->")[0]
-    assert shown.strip() == shell("dml-bench list losses --markdown", checkout).stdout.strip()
+@pytest.mark.parametrize("kind", ["losses", "datasets", "metrics"])
+def test_the_readmes_tables_are_what_list_prints(checkout, kind):
+    shown = README.split(f"<!-- {kind} -->\n")[1].split("<!-- end -->")[0]
+    assert shown.strip() == shell(f"dml-bench list {kind} --markdown", checkout).stdout.strip()
 
 
 def test_the_readmes_first_table_is_the_published_one():
