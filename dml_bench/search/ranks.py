@@ -2,7 +2,8 @@
 
 No list of neighbors is needed to know where the nearest relevant item ranks: one more than the number of other items
 that are no less similar. A tile decides that for all but the items within rounding of the relevant one, which are
-compared again in float64. The ranks of further relevant items are read off a list as deep as asked.
+compared again in float64. The ranks of further relevant items are counted likewise, as far as they matter; only lists
+that FAISS proposes, or that hold a large part of all items, are put in order.
 """
 
 from __future__ import annotations

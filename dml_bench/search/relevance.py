@@ -12,8 +12,8 @@ from torch import Tensor
 
 from dml_bench.search.points import Operand
 
-QUERIES_AT_ONCE, ITEMS_AT_ONCE = 1024, 4096
-"""Of one class."""
+AT_ONCE = (16, 1024)
+"""The least and the most queries of one class that are compared together, with four times as many items."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +75,12 @@ def most_similar_relevant(
     known = np.isin(classes, item_classes)
     classes, first_query, query_counts = classes[known], first_query[known], query_counts[known]
     there = np.searchsorted(item_classes, classes)
+    side = int(np.clip(numbers // (8 * queries.dim), *AT_ONCE))
     shapes, which = np.unique(np.stack([query_counts, item_counts[there]]), axis=1, return_inverse=True)
     for shape, (asks, has) in enumerate(shapes.T.tolist()):
         chosen = np.flatnonzero(which.reshape(-1) == shape)
-        for some in _pieces(asks, QUERIES_AT_ONCE):
-            for others in _pieces(has, ITEMS_AT_ONCE):
+        for some in _pieces(asks, side):
+            for others in _pieces(has, 4 * side):
                 size = (len(some) + len(others)) * queries.dim + len(some) * (len(others) + count)
                 step = max(1, numbers // size)
                 for group in np.split(chosen, range(step, len(chosen), step)):
