@@ -50,7 +50,7 @@ class Targets:
         """Count in stretches of entries, each of a query of ``rows`` and beginning with an item of ``at``."""
         near = values >= self.floor[rows, None]
         half = values.shape[1] // 2
-        if half and int(near.sum()) > CROWDED * len(rows):  # a part of it may close so many that little is left
+        if half and int(torch.count_nonzero(near)) > CROWDED * len(rows):  # a part of it may close so many that little is left
             self.see(values[:, :half], rows, at)
             left = (values[:, half:].amax(dim=1) >= self.floor[rows]).nonzero()[:, 0]
             if len(left):
@@ -70,7 +70,9 @@ class Targets:
         counted = place < count
         row, place = row[counted], place[counted]
         self.added.view(-1).index_add_(0, row * self.values.shape[1] + place, torch.ones_like(row))
-        self._lower(torch.unique(row))
+        met = torch.zeros(len(self.open), dtype=torch.bool, device=row.device)
+        met[row] = True
+        self._lower(met.nonzero()[:, 0])
 
     def ranks(self) -> tuple[Int64[np.ndarray, "n K"], Int64[np.ndarray, " n"]]:
         """Return the ranks of all targets, and how many of each query's first ones are within the depth."""
