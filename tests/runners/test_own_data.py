@@ -5,6 +5,7 @@ import io
 import subprocess
 import sys
 import zipfile
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ class Nowhere:
     """A source whose files nobody reads."""
 
     path = "somewhere"
-    stamps = {}
+    stamps: ClassVar = {}
     strays = ()
 
     def read(self, names):
@@ -46,11 +47,11 @@ sizes = st.lists(st.integers(1, 60), min_size=2, max_size=60).filter(lambda coun
 
 
 @given(train=sizes, test=sizes, side=st.integers(1, 4000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_any_data_gives_a_valid_recipe_that_its_sampler_can_draw(train, test, side):
     document = choose(listing(train, test), side, "my images")
     runs = read_recipe({"name": "mine", **document}, VOCABULARY)
-    kinds = {run.kind for run in runs}
+    kinds = {run.method for run in runs}
     assert kinds == {"norm_softmax", "proxy_anchor", "softtriple", "multi_similarity", "raw_pixels", "untrained"}
     training = runs[0].recipe.training
     size = document["dataset"]["image_size"]
