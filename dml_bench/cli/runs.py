@@ -47,7 +47,7 @@ def run(
     from dml_bench.runners.progress import describe
 
     console = terminal()
-    source = _source(recipe, data)
+    source = _source(recipe, data, changes or ())
     grid = plan(source, changes=changes or (), out=out, data_root=data_root)
     done = grid.done()
     todo = [item for item in grid.runs if force or item.run_id not in done]
@@ -98,7 +98,7 @@ def check(recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE...")], c
         raise RecipeError("\n".join(mistakes))
 
 
-def _source(recipe: Path | None, data: Path | None) -> Path | dict[str, Any]:
+def _source(recipe: Path | None, data: Path | None, changes: Sequence[str]) -> Path | dict[str, Any]:
     """Return the recipe's file, or the recipe that the user's own images suggest."""
     if recipe is not None and data is not None:
         raise RecipeError(f"give a recipe or --data, not both: {recipe} and --data {data}")
@@ -108,7 +108,7 @@ def _source(recipe: Path | None, data: Path | None) -> Path | dict[str, Any]:
         raise RecipeError("give a recipe, such as recipes/quickstart.yaml, or your own images with --data FOLDER")
     from dml_bench.runners.own_data import own_recipe
 
-    return own_recipe(data)
+    return own_recipe(data, changes)
 
 
 def _keep(console: Console, document: dict[str, Any], changes: Sequence[str], grid: Plan, force: bool) -> None:

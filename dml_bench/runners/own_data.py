@@ -27,17 +27,25 @@ LOOKED_AT = 32
 """Photos that are opened to learn their size."""
 
 
-def own_recipe(path: Path) -> dict[str, Any]:
+def own_recipe(path: Path, changes: Iterable[str] = ()) -> dict[str, Any]:
     """Return a recipe for class folders (in a folder, zip or tar file) or a table, by the rules of ``choose``.
+
+    Args:
+        path: where the data lies; absolute, or relative to the current folder.
+        changes: ``"path=value"`` settings, of which those of the reader, such as ``"dataset.images=photos"``, decide
+            what is read; the recipe does not hold them yet.
 
     Raises:
         DataError: if there is nothing to read at ``path``, or the data cannot be trained and tested on.
+        RecipeError: if a change cannot be made.
     """
     place = path.expanduser().absolute()
     if not place.exists():
         raise DataError(f"--data {path}: there is no such folder or file")
     kind = "table" if place.suffix.lower() in TABLES and place.is_file() else "folder"
-    listing = LISTINGS.build(kind, None, path=str(place))
+    wanted = with_changes({"dataset": {}}, [change for change in changes if change.startswith("dataset.")])["dataset"]
+    reading = {option.name: wanted[option.name] for option in LISTINGS[kind].options if option.name in wanted}
+    listing = LISTINGS.build(kind, None, **{"path": str(place), **reading})
     document = choose(listing, short_side(listing), str(place))
     resolved = place.resolve()
     return {"name": safe_name(resolved.name if resolved.is_dir() else resolved.name.split(".")[0]), **document}

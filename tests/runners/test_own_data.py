@@ -15,7 +15,7 @@ from PIL import Image
 
 from dml_bench.data.listing import GALLERY, QUERY, TEST, TRAIN, Listing
 from dml_bench.data.samplers import pxk
-from dml_bench.errors import DataError, ResultsError
+from dml_bench.errors import DataError, RecipeError, ResultsError
 from dml_bench.flow import VOCABULARY
 from dml_bench.recipe.reader import read_recipe
 from dml_bench.runners.own_data import choose, keep_recipe, own_recipe
@@ -139,6 +139,25 @@ def test_errors_say_what_is_allowed(tmp_path):
     ):
         with pytest.raises(DataError, match=said):
             own_recipe(tmp_path / name)
+
+
+def test_options_of_the_reader_decide_what_is_read(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [f"{kind}/{i}.png,{kind},{'train' if i < 2 else 'test'}" for kind in range(3) for i in range(4)]
+    for row in rows:
+        drawn(tmp_path / "elsewhere" / row.split(",")[0], 0, rng)
+    (tmp_path / "my.csv").write_text("\n".join(["path,label,split", *rows]))
+    with pytest.raises(DataError, match="row 1: the image 0/0.png is not in"):
+        own_recipe(tmp_path / "my.csv")
+    there = f"dataset.images={tmp_path / 'elsewhere'}"
+    with pytest.raises(DataError, match="3 classes are to train and to test"):
+        own_recipe(tmp_path / "my.csv", [there])
+    closed = "dataset.split=official_closed"
+    document = own_recipe(tmp_path / "my.csv", [there, closed, "training.epochs=1"])
+    assert document["name"] == "my"
+    assert document["training"]["sampler"]["images_per_class"] == 2
+    with pytest.raises(RecipeError, match="write it as path=value"):
+        own_recipe(tmp_path / "my.csv", ["dataset.split"])
 
 
 @pytest.mark.e2e
