@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from dml_bench.results.record import RunRecord
     from dml_bench.runners.plan import Plan
 
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/quickstart.yaml.")]
-
 
 @app.command(epilog="Example: dml-bench run recipes/quickstart.yaml --set training.epochs=3 --out runs/short")
 def run(
-    recipe: RecipeFile,
+    recipe: Annotated[
+        Path | None, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/quickstart.yaml, unless --data.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Your own images instead of a recipe: class folders (folder, zip, tar) or a table (CSV)."),
+    ] = None,
     changes: Changes = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the runs.  [default: runs/<recipe name>]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -34,13 +38,17 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Repeat runs that are done already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
 ) -> None:
-    """Run a recipe: train its grid, then write the comparison table and plots to DIR/report."""
+    """Run a recipe: train its grid, then write the comparison table and plots to DIR/report.
+
+    With --data ./my_images the recipe is chosen from the images and written to DIR/recipe.yaml, ready to edit.
+    """
     from dml_bench.runners.local import default_jobs
     from dml_bench.runners.plan import choose_device, plan
     from dml_bench.runners.progress import describe
 
     console = terminal()
-    grid = plan(recipe, changes=changes or (), out=out, data_root=data_root)
+    source = _source(recipe, data, changes or ())
+    grid = plan(source, changes=changes or (), out=out, data_root=data_root)
     done = grid.done()
     todo = [item for item in grid.runs if force or item.run_id not in done]
     if dry_run:
@@ -51,6 +59,8 @@ def run(
     where = choose_device(device)
     grid.ready()
     grid.same_data({} if force else done)
+    if isinstance(source, dict):
+        _keep(console, source, changes or (), grid, force)
     _say_what_is_skipped(console, grid, done, todo)
     if todo:
         _run_all(console, grid, todo, where, jobs or default_jobs(todo, where))
@@ -86,6 +96,32 @@ def check(recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE...")], c
             mistakes.append(str(error))
     if mistakes:
         raise RecipeError("\n".join(mistakes))
+
+
+def _source(recipe: Path | None, data: Path | None, changes: Sequence[str]) -> Path | dict[str, Any]:
+    """Return the recipe's file, or the recipe that the user's own images suggest."""
+    if recipe is not None and data is not None:
+        raise RecipeError(f"give a recipe or --data, not both: {recipe} and --data {data}")
+    if recipe is not None:
+        return recipe
+    if data is None:
+        raise RecipeError("give a recipe, such as recipes/quickstart.yaml, or your own images with --data FOLDER")
+    from dml_bench.runners.own_data import own_recipe
+
+    return own_recipe(data, changes)
+
+
+def _keep(console: Console, document: dict[str, Any], changes: Sequence[str], grid: Plan, force: bool) -> None:
+    """Write the recipe that was chosen beside the results, and say what it is."""
+    from dml_bench.runners.own_data import keep_recipe
+
+    file = keep_recipe(document, changes, grid.folder, force=force)
+    recipe = grid.runs[0].recipe
+    epochs = recipe.training.epochs if recipe.training else None
+    seeds = len({run.recipe.seed for run in grid.runs})
+    chosen = f"{recipe.dataset['image_size']} pixels, {epochs} epochs, seeds n={seeds}"
+    note = f"Recipe chosen from the data: {file} ({chosen}); edit and run it"
+    console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 def _run_all(console: Console, grid: Plan, todo: Sequence[Run], device: str, jobs: int) -> None:

@@ -33,7 +33,7 @@ def read_recipe(source: Source, vocabulary: Vocabulary, changes: Iterable[str] =
     """
     document, lines, name = _load(source)
     sets = _apply(document, changes)
-    document.setdefault("name", "recipe" if isinstance(source, Mapping) else _safe(FilePath(name).stem))
+    document.setdefault("name", "recipe" if isinstance(source, Mapping) else safe_name(FilePath(name).stem))
     runs: dict[str, Run] = {}
     found: dict[str, Problem] = {}
     with_references = document.pop("references", True)
@@ -60,11 +60,28 @@ def read_recipe(source: Source, vocabulary: Vocabulary, changes: Iterable[str] =
 
 def write_recipe(recipe: Recipe) -> str:
     """Write one run as a recipe file that repeats it."""
+    return write_document({**recipe.document(), "references": False})
+
+
+def write_document(document: Mapping[str, Any]) -> str:
+    """Write a recipe as YAML; a grid stays one."""
     stream = io.StringIO()
     yaml = YAML()
     yaml.default_flow_style = False
-    yaml.dump({**recipe.document(), "references": False}, stream)
+    yaml.width = 4096  # paths stay in one piece
+    yaml.dump(dict(document), stream)
     return stream.getvalue()
+
+
+def with_changes(document: Mapping[str, Any], changes: Iterable[str]) -> dict[str, Any]:
+    """Return a recipe with ``"path=value"`` changes made.
+
+    Raises:
+        RecipeError: naming each change that cannot be made.
+    """
+    changed = copy.deepcopy(dict(document))
+    _apply(changed, changes)
+    return changed
 
 
 def _load(source: Source) -> tuple[dict[str, Any], Any, str]:
@@ -89,7 +106,7 @@ def _load(source: Source) -> tuple[dict[str, Any], Any, str]:
     return document, lines, str(path)
 
 
-def _safe(stem: str) -> str:
+def safe_name(stem: str) -> str:
     """Turn a file's name into a recipe's."""
     return re.sub(r"^\W|[^\w.+-]", "_", stem) or "recipe"
 
