@@ -50,7 +50,9 @@ class Targets:
         """Count in stretches of entries, each of a query of ``rows`` and beginning with an item of ``at``."""
         near = values >= self.floor[rows, None]
         half = values.shape[1] // 2
-        if half and int(torch.count_nonzero(near)) > CROWDED * len(rows):  # a part of it may close so many that little is left
+        if half and int(torch.count_nonzero(near)) > CROWDED * len(
+            rows
+        ):  # a part of it may close so many that little is left
             self.see(values[:, :half], rows, at)
             left = (values[:, half:].amax(dim=1) >= self.floor[rows]).nonzero()[:, 0]
             if len(left):
