@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,12 +117,16 @@ def stats_data(
         pictures = inspect.some_photos(listing)
     else:
         split = DATASETS.build(name, root, **chosen)
-        rows, note = inspect.set_sizes(split), f"images of {' x '.join(map(str, split.train.image_shape))}"
-        pictures = inspect.some_images(split.train)
+        shape = split.train.image_shape
+        rows = inspect.set_sizes(split)
+        note = f"images of {' x '.join(map(str, shape))}" if len(shape) > 1 else f"{shape[0]} features an item"
+        pictures = inspect.some_images(split.train) if len(shape) > 1 else []
     for row in rows:
         table.add_row(*(f"{value:,g}" if isinstance(value, int | float) else value for value in row))
     console.print(table)
     _say(console, note)
+    if out is not None and not pictures:
+        raise DataError(f"--out {out}: {name} has features and no images to make a contact sheet of")
     if out is not None:
         inspect.contact_sheet(pictures).save(out, format="PNG")
         _say(console, f"Contact sheet: {out}")
@@ -135,7 +140,7 @@ def prepare_data(name: Name, options: Options = None, data_root: Root = None) ->
 
     split = DATASETS.build(name, _root(data_root), **_options(name, options))
     images = len(split.train) + len(split.test)
-    size = images * int(split.train.image_shape[0] * split.train.image_shape[1] * split.train.image_shape[2])
+    size = images * prod(split.train.image_shape) * split.train.images.dtype.itemsize
     _say(terminal(), f"{name}: {images:,} images, {size / 1e6:,.1f} MB decoded, in {cache_folder()}")
     _say(terminal(), f"digest {split.digest}")
 

@@ -12,14 +12,19 @@ from torch.nn.functional import affine_grid, grid_sample
 from dml_bench.recipe.schema import Augmentation
 
 
-def to_float(images: UInt8[Tensor, "N H W C"]) -> Float[Tensor, "N C H W"]:
-    """Return images as float32 in [0, 1], channels first (and still last in memory, which convolutions like)."""
+def to_float(images: UInt8[Tensor, "N H W C"] | Float[Tensor, "N D"]) -> Float[Tensor, "N ..."]:
+    """Return images as float32 in [0, 1], channels first (and still last in memory, which convolutions like).
+
+    Features ``(N, D)``, which are floats already, come back as they are.
+    """
+    if images.is_floating_point():
+        return images
     return images.permute(0, 3, 1, 2).to(torch.float32).div_(255)
 
 
 def augment(
-    images: Float[Tensor, "N C H W"], settings: Augmentation, generator: torch.Generator
-) -> Float[Tensor, "N C H W"]:
+    images: Float[Tensor, "N ..."], settings: Augmentation, generator: torch.Generator
+) -> Float[Tensor, "N ..."]:
     """Change each image by its own random affine map, sampled bilinearly; what comes in from outside is zero (black).
 
     The same generator state gives the same images on every device the batch may be on. Six numbers are drawn for each

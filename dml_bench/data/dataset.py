@@ -1,4 +1,4 @@
-"""What a data set is here: two class-disjoint sets of uint8 images, and the registry of the known ones."""
+"""What a data set is here: two class-disjoint sets of images, or of their features, and the registry of data sets."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled images of one size.
+    """Labelled images of one size, or features that another network made of images.
 
     Args:
         images: ``(N, H, W, C)`` uint8 with C = 1 or 3, as they are when a network is tested; may be a read-only memory
-            map, or decoded when asked for: take a part at a time.
+            map, or decoded when asked for: take a part at a time. Features are ``(N, D)`` float32.
         labels: ``(N,)`` int64 in ``[0, len(class_names))``; every class has at least one image.
         class_names: the name of each label.
         groups: ``(N,)`` int64, the super-class of each image, if there are any.
@@ -43,8 +43,12 @@ class ImageSet:
     whole: Callable[[int], Photos] | None = None
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.dtype != np.uint8 or self.images.shape[3] not in (1, 3):
-            raise DataError(f"images must be uint8 (N, H, W, 1 or 3), not {self.images.dtype} {self.images.shape}")
+        pictures = self.images.ndim == 4 and self.images.dtype == np.uint8 and self.images.shape[3] in (1, 3)
+        if not pictures and not (self.images.ndim == 2 and self.images.dtype == np.float32):
+            raise DataError(
+                f"images must be uint8 (N, H, W, 1 or 3), or features float32 (N, D), not {self.images.dtype} "
+                f"{self.images.shape}"
+            )
         if self.labels.shape != self.images.shape[:1] or self.labels.dtype != np.int64:
             raise DataError(f"labels must be int64 ({len(self.images)},), not {self.labels.dtype} {self.labels.shape}")
         if len(self) and not (self.labels.min() >= 0 and self.labels.max() < self.num_classes):
@@ -64,10 +68,9 @@ class ImageSet:
         return len(self.class_names)
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of every image."""
-        _, height, width, channels = self.images.shape
-        return height, width, channels
+    def image_shape(self) -> tuple[int, ...]:
+        """Height, width and channels of every image, or the number of features."""
+        return tuple(self.images.shape[1:])
 
     @cached_property
     def class_counts(self) -> Labels:
@@ -76,7 +79,12 @@ class ImageSet:
 
     @cached_property
     def moments(self) -> tuple[list[float], list[float]]:
-        """Mean and deviation per channel in [0, 1], of evenly spaced images: at most 4,096, and 64 million pixels."""
+        """Mean and deviation per channel in [0, 1], of evenly spaced images: at most 4,096, and 64 million pixels.
+
+        Of features, mean and deviation of each over all items; one that hardly varies has deviation 1.
+        """
+        if len(self.image_shape) == 1:
+            return feature_moments(self.images)
         height, width, channels = self.image_shape
         most = max(1, min(4096, 2**26 // (height * width)))
         rows = np.arange(0, len(self), -(-len(self) // most))
@@ -132,6 +140,14 @@ class ImageSet:
             digest.hexdigest(),
             None if whole is None else lambda short_side: SelectedPhotos.of(whole(short_side), rows),
         )
+
+
+def feature_moments(features: ImageArray) -> tuple[list[float], list[float]]:
+    """Return mean and deviation of each feature ``(N, D)``, the deviation 1 where it is below 1e-6 of the largest."""
+    parts = [features[start : start + 4096].astype(np.float64) for start in range(0, len(features), 4096)]
+    mean = sum(part.sum(axis=0) for part in parts) / len(features)
+    deviation = np.sqrt(sum(((part - mean) ** 2).sum(axis=0) for part in parts) / len(features))
+    return mean.tolist(), np.where(deviation > 1e-6 * deviation.max(), deviation, 1.0).tolist()
 
 
 @dataclass(frozen=True)
@@ -198,7 +214,7 @@ class Split:
         return sha.hexdigest()
 
 
-ARRAYS = ("digits", "glyphs", "omniglot", "mnist", "cifar")
+ARRAYS = ("digits", "glyphs", "omniglot", "mnist", "cifar", "embeddings")
 FILES = ("cub200", "cars196", "sop", "inshop", "caltech101", "grocery_store", "lfw", "folder", "table")
 
 DATASETS: Registry[Split] = Registry("datasets", [f"dml_bench.data.{module}" for module in (*ARRAYS, *FILES)])

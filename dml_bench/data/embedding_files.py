@@ -1,7 +1,7 @@
 """Embeddings that someone computed elsewhere, from a file of any usual format, read safely.
 
-A file names its parts ``embeddings`` (N, D), ``labels`` (N,), and if it likes ``query`` and ``gallery`` (N,) and
-``paths`` (N,); no other name is guessed at. Tables have the columns of ``table_files``.
+A file names its parts ``embeddings`` (N, D), ``labels`` (N,), and if it likes ``query``, ``gallery`` and ``train`` (N,)
+and ``paths`` (N,); no other name is guessed at. Tables have the columns of ``table_files``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dml_bench.data.table_files import read_delimited, read_parquet
 from dml_bench.errors import DataError
 
 Mask = npt.NDArray[np.bool_]
-NAMES = ("embeddings", "labels", "query", "gallery", "paths")
+NAMES = ("embeddings", "labels", "query", "gallery", "train", "paths")
 TABLES = (".csv", ".tsv", ".parquet")
 SUFFIXES = (".npz", ".npy", ".pt", ".pth", *TABLES)
 
@@ -32,7 +32,8 @@ class EmbeddingFile:
     ``embeddings`` may be a read-only memory map, of any real type of at most 8 bytes, in native byte order.
     ``labels`` are codes; ``label_names[code]`` is what the file says (``7``, ``7.0`` and ``"7"`` are one class), in the
     order of the numbers, then of the texts. ``query`` and ``gallery`` are both there or both None; a row may be both,
-    or neither and then takes no part.
+    or neither and then takes no part. ``train`` marks rows to learn from, which are in neither; where it is alone, all
+    other rows are both.
     """
 
     embeddings: Num[np.ndarray, "N D"]
@@ -40,6 +41,7 @@ class EmbeddingFile:
     label_names: tuple[str, ...]
     query: Bool[np.ndarray, " N"] | None = None
     gallery: Bool[np.ndarray, " N"] | None = None
+    train: Bool[np.ndarray, " N"] | None = None
     paths: tuple[str, ...] | None = None
 
 
@@ -67,8 +69,8 @@ def read_embeddings(path: Path, *, labels: Path | None = None, split_column: str
     if labels is None and "labels" not in found:
         raise DataError(f"{path}: no labels; it takes {_where_labels(path)}a file of labels (--labels FILE)")
     codes, names = encoded(labels or path, read_labels(labels) if labels else found["labels"], len(embeddings))
-    query, gallery = _masks(path, found, len(embeddings))
-    return EmbeddingFile(embeddings, codes, names, query, gallery, _paths(path, found, len(embeddings)))
+    query, gallery, train = _masks(path, found, len(embeddings))
+    return EmbeddingFile(embeddings, codes, names, query, gallery, train, _paths(path, found, len(embeddings)))
 
 
 def share_labels(one: EmbeddingFile, other: EmbeddingFile) -> tuple[EmbeddingFile, EmbeddingFile]:
@@ -103,14 +105,20 @@ def _checked_embeddings(path: Path, value: Any) -> npt.NDArray[Any]:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def _masks(path: Path, found: dict[str, Any], items: int) -> tuple[Mask | None, Mask | None]:
-    """Return (query, gallery), or (None, None)."""
+def _masks(path: Path, found: dict[str, Any], items: int) -> tuple[Mask | None, Mask | None, Mask | None]:
+    """Return (query, gallery, train), those that the file has or implies."""
+    train = _mask(path, "train", found["train"], items) if "train" in found else None
     given = [name for name in ("query", "gallery") if name in found]
+    if train is not None and train.all() and len(given) < 2:
+        raise DataError(f"{path}: every row is to train; allowed: some to test")
     if not given:
-        return None, None
+        return (None, None, None) if train is None else (~train, ~train, train)
     if len(given) == 1:
         raise DataError(f"{path}: has the mask {given[0]!r} alone; allowed: both query and gallery, or neither")
-    return _mask(path, "query", found["query"], items), _mask(path, "gallery", found["gallery"], items)
+    query, gallery = (_mask(path, name, found[name], items) for name in given)
+    if train is not None and (both := train & (query | gallery)).any():
+        raise DataError(f"{path}: row {np.flatnonzero(both)[0]} is to train and to test; allowed: one of them")
+    return query, gallery, train
 
 
 def _mask(path: Path, name: str, value: Any, items: int) -> Mask:

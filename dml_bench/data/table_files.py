@@ -17,7 +17,16 @@ import pandas as pd
 
 from dml_bench.errors import DataError
 
-SPLITS = {"query": (True, False), "gallery": (False, True), "both": (True, True), "none": (False, False)}
+SPLITS = {
+    "query": (True, False),
+    "gallery": (False, True),
+    "both": (True, True),
+    "test": (True, True),
+    "train": (False, False),
+    "none": (False, False),
+}
+"""What a split column may say, and whether such a row is a query and in the gallery."""
+
 LISTS = ("embedding", "embeddings")
 
 
@@ -119,6 +128,8 @@ def _named(path: Path, embeddings: Any, texts: dict[str, Any], split: str) -> di
             raise DataError(f"{path}: column {split!r} says {strange[0]!r}; allowed: {', '.join(SPLITS)}")
         masks = np.array([SPLITS[value] for value in texts[split]], bool).reshape(-1, 2)
         found |= {"query": masks[:, 0], "gallery": masks[:, 1]}
+        if "train" in texts[split]:
+            found["train"] = np.array([value == "train" for value in texts[split]], bool)
     return found
 
 

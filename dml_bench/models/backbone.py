@@ -12,13 +12,18 @@ from dml_bench.registry import Registry
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A module that maps normalised images to features."""
+    """A module that maps normalised images, or features of another network, to features."""
 
     features: int
 
-    def __call__(self, images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N F"]:
+    def __call__(self, images: Float[Tensor, "N ..."]) -> Float[Tensor, "N F"]:
         """Map images to ``features`` numbers each."""
 
 
-BACKBONES: Registry[Backbone] = Registry("backbones", [f"dml_bench.models.{m}" for m in ("convnet", "pixels")])
-"""Factories ``(image_shape: tuple[height, width, channels], /, *, ...) -> Backbone``."""
+BACKBONES: Registry[Backbone] = Registry(
+    "backbones", [f"dml_bench.models.{m}" for m in ("convnet", "pixels", "features")]
+)
+"""Factories ``(image_shape: tuple[height, width, channels], /, *, ...) -> Backbone``.
+
+Those of ``models.features`` take the shape ``(D,)`` of feature vectors as well.
+"""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dml_bench.errors import DataError
 from dml_bench.models.backbone import BACKBONES
 from dml_bench.randomness import derive_seed
+from dml_bench.recipe.check import FEATURE_BACKBONES
 from dml_bench.recipe.schema import Embedding
 
 INPUTS = {
@@ -29,7 +30,7 @@ class Embedder(nn.Module):
         backbone: maps normalised images to ``features`` numbers each.
         dim: embedding dimension D, or None to return the features themselves.
         layer_norm: whether to apply LayerNorm without parameters to the features first.
-        mean, std: ``(C,)`` subtracted from images in [0, 1] and divided by, per channel.
+        mean, std: subtracted from the input and divided by: ``(C, 1, 1)`` for images in [0, 1], ``(D,)`` for features.
         bgr: whether the channels are put in the order blue, green, red, after that.
     """
 
@@ -52,11 +53,11 @@ class Embedder(nn.Module):
         self.layer_norm = layer_norm
         self.bgr = bgr
         self.embedding_dim = features if dim is None else dim
-        self.register_buffer("mean", mean[:, None, None])
-        self.register_buffer("std", std[:, None, None])
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
 
-    def forward(self, images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D"]:
-        """Map images in [0, 1] to embeddings of any length."""
+    def forward(self, images: Float[Tensor, "N ..."]) -> Float[Tensor, "N D"]:
+        """Map images in [0, 1], or features, to embeddings of any length."""
         images = (images - self.mean) / self.std
         features = self.backbone(images.flip(1) if self.bgr else images)
         if self.layer_norm:
@@ -68,7 +69,7 @@ class Embedder(nn.Module):
 def build_embedder(
     backbone: Mapping[str, Any],
     head: Embedding | None,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     moments: tuple[list[float], list[float]],
     seed: int,
     normalize: str = "dataset",
@@ -78,22 +79,28 @@ def build_embedder(
     Args:
         backbone: a registered name with its options.
         head: dimension and LayerNorm; None gives the backbone's features of unnormalised images.
-        image_shape: height, width and channels.
-        moments: channel means and deviations of the training images in [0, 1]; unused without a head.
+        image_shape: height, width and channels; of features, how many.
+        moments: means and deviations of the training images in [0, 1], or of the features; unused without a head.
         seed: of the run.
         normalize: ``dataset`` for ``moments``, or one of ``INPUTS``.
 
     Raises:
-        DataError: if the images are grey and ``normalize`` is for color.
+        DataError: if the images are grey and ``normalize`` is for color, or the network cannot take features.
     """
     options = {key: value for key, value in backbone.items() if key != "name"}
-    channels = image_shape[2]
-    if normalize != "dataset" and channels != 3:
+    channels = image_shape[-1]
+    if len(image_shape) == 1 and backbone["name"] not in FEATURE_BACKBONES:
+        allowed = " and ".join(FEATURE_BACKBONES)
+        raise DataError(f"backbone {backbone['name']} needs images; {channels} features are for {allowed}")
+    if normalize in INPUTS and (channels != 3 or len(image_shape) == 1):
         raise DataError(f"normalize: {normalize} needs images with three channels, not {channels}")
-    mean, std = INPUTS.get(normalize, moments) if head else ([0.0] * channels, [1.0] * channels)
+    as_it_is = ([0.0] * channels, [1.0] * channels)
+    mean, std = INPUTS.get(normalize, as_it_is if normalize == "none" else moments) if head else as_it_is
     bgr = normalize == "caffe" and head is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
         network: Any = BACKBONES.build(backbone["name"], image_shape, **options)
         dim, layer_norm = (head.dim, head.layer_norm) if head else (None, False)
-        return Embedder(network, network.features, dim, layer_norm, torch.tensor(mean), torch.tensor(std), bgr)
+        shape = (-1,) if len(image_shape) == 1 else (-1, 1, 1)
+        less, by = (torch.tensor(values).reshape(shape) for values in (mean, std))
+        return Embedder(network, network.features, dim, layer_norm, less, by, bgr)

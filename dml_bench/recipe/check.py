@@ -16,6 +16,12 @@ from dml_bench.recipe.identity import recipe_id
 from dml_bench.recipe.schema import CHOICES, Recipe, Section, Training
 from dml_bench.registry import Registry, plain, show, suggestion
 
+FEATURE_BACKBONES = ("identity", "mlp")
+"""Networks that take features computed beforehand, or an image as the list of its pixels."""
+
+RAW = {"pixels": "raw_pixels", "identity": "raw_features"}
+"""Networks without a weight, and what a row of theirs is called."""
+
 OWN_COLUMNS = {"dataset", "backbone", "embedding.dim", "loss", "seed"}
 """Axes that tables show in a column of their own."""
 
@@ -47,10 +53,10 @@ class Run:
 
     @property
     def method(self) -> str:
-        """What makes the embeddings: a loss, or ``untrained`` or ``raw_pixels`` for a reference."""
+        """What makes the embeddings: a loss, or ``untrained``, ``raw_pixels`` or ``raw_features`` for a reference."""
         if self.recipe.loss:
             return str(self.recipe.loss["name"])
-        return "raw_pixels" if self.recipe.backbone["name"] == "pixels" else "untrained"
+        return "untrained" if self.recipe.embedding else RAW.get(self.recipe.backbone["name"], "untrained")
 
 
 def check_point(point: Point, vocabulary: Vocabulary) -> tuple[Run | None, list[Problem]]:
@@ -77,11 +83,15 @@ def complete(recipe: Recipe, vocabulary: Vocabulary, axes: list[str]) -> Run:
 
 
 def references(runs: list[Run], vocabulary: Vocabulary) -> Iterator[Run]:
-    """Yield the rows that every table is read against: the same networks untrained, and raw 16 x 16 pixels."""
+    """Yield the rows that every table is read against: the same networks untrained, and what they are given.
+
+    That is the image, as raw 16 x 16 pixels, or the features that a network of features is given.
+    """
     for run in runs:
         yield complete(run.recipe.model_copy(update={"loss": None}), vocabulary, [])
     for run in runs:
-        change = {"loss": None, "backbone": {"name": "pixels"}, "embedding": None, "seed": runs[0].recipe.seed}
+        raw = "identity" if run.recipe.backbone["name"] in FEATURE_BACKBONES else "pixels"
+        change = {"loss": None, "backbone": {"name": raw}, "embedding": None, "seed": runs[0].recipe.seed}
         yield complete(run.recipe.model_copy(update=change), vocabulary, [])
 
 

@@ -159,7 +159,8 @@ class Recipe(Section):
     ``name``, ``description``, ``data_root`` and ``seed`` are no part of the recipe's identity. ``subset`` names what is
     done to the training part before, such as ``{name: long_tail, factor: 100}``; several are done one after the other.
     ``normalize`` says what the network's input is: ``dataset`` and ``imagenet`` subtract a mean and divide by a
-    deviation per channel, of the training images or of ImageNet; ``caffe`` is BGR from 0 to 255 minus (104, 117, 128).
+    deviation per channel (of features: each), of the training images or of ImageNet; ``caffe`` is BGR from 0 to 255
+    minus (104, 117, 128); ``none`` leaves images in [0, 1] and features as they are.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")] = "recipe"
@@ -167,7 +168,7 @@ class Recipe(Section):
     dataset: Choice
     data_root: str | None = None
     subset: Choices = []
-    normalize: Literal["dataset", "imagenet", "caffe"] = "dataset"
+    normalize: Literal["dataset", "imagenet", "caffe", "none"] = "dataset"
     backbone: Choice = {"name": "convnet"}
     embedding: Embedding | None = Embedding()
     loss: Choice | None

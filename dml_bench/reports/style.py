@@ -18,7 +18,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">", "p")
 RowKey = tuple[str, str, str, int]
 LINES = ("-", "--", "-.", ":")
 REFERENCE_COLOR = "#666666"
-REFERENCE_MARKERS = {"raw_pixels": "s", "untrained": "o"}
+REFERENCE_MARKERS = {"raw_pixels": "s", "raw_features": "D", "untrained": "o"}
 
 # A loss's place decides its look, so new names go to the end and none ever moves.
 # fmt: off

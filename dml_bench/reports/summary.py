@@ -17,7 +17,7 @@ from dml_bench.evaluation.scores import SPREAD
 from dml_bench.reports.scales import is_spread, scale_of
 from dml_bench.results.record import RunRecord
 
-REFERENCES = ("raw_pixels", "untrained")
+REFERENCES = ("raw_pixels", "raw_features", "untrained")
 """What stands in the loss column of rows that were not trained: a yardstick, not a competitor."""
 
 LONG_COLUMNS = (
