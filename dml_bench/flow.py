@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 
 from dml_bench.data.dataset import DATASETS, Split
+from dml_bench.data.folds import hold_out
 from dml_bench.data.samplers import SAMPLERS
 from dml_bench.data.subsets import SUBSETS, with_subsets
 from dml_bench.evaluation.evaluate import Scores, evaluate
@@ -37,12 +38,14 @@ from dml_bench.recipe.schema import Evaluation, Recipe
 from dml_bench.results.journal import Journal, Tell
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import publishing
-from dml_bench.training.fit import fit
+from dml_bench.training.fit import EpochResult, fit
 from dml_bench.training.optimizers import OPTIMIZERS
 from dml_bench.training.schedules import SCHEDULES
+from dml_bench.training.selection import SELECTIONS, Keeper, Selection
 
 REGISTRIES = {
-    registry.kind: registry for registry in (LOSSES, DATASETS, BACKBONES, SAMPLERS, SUBSETS, OPTIMIZERS, SCHEDULES)
+    registry.kind: registry
+    for registry in (LOSSES, DATASETS, BACKBONES, SAMPLERS, SUBSETS, OPTIMIZERS, SCHEDULES, SELECTIONS)
 }
 VOCABULARY = Vocabulary(REGISTRIES, parse_metric)
 """Every name a recipe may use."""
@@ -81,6 +84,7 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
     model.to(device)
     journal.embedding_dim = model.embedding_dim
     if loss and recipe.training:
+        keeper = keeper_of(recipe, split, model, loss, device)
         with journal.phase("train"):
             fit(
                 model,
@@ -91,17 +95,60 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
                 device=device,
                 on_start=journal.note,
                 on_step=journal.step,
-                on_epoch=journal.epoch,
+                on_epoch=partial(_after_epoch, journal, keeper),
             )
+            _select(journal, keeper)
             journal.centers_left = _centers_left(loss)
     with journal.phase("evaluate"):
         embeddings = extract(model, split.test.images, device=device)
-        masks: dict[str, Any] = {} if split.query is None else {"query": split.query, "gallery": split.gallery}
+        masks = _sides(split)
         np.savez(work / "embeddings.npz", embeddings=embeddings, labels=split.test.labels, **masks)
-        how = {**masks, "pairs": _pairs(split, recipe), "device": device}
+        how = {**masks, "pairs": _pairs(split, *recipe.evaluation.metrics), "device": device}
         scores = score(embeddings, split.test.labels, recipe.evaluation, recipe.seed, **how)
     journal.data |= {"queries": scores.queries, "singletons": scores.singletons}
     return scores
+
+
+def keeper_of(recipe: Recipe, split: Split, model: Embedder, loss: Loss, device: torch.device) -> Keeper | None:
+    """Return what selects a network as the recipe says; None if it is the last one."""
+    selection = selection_of(recipe)
+    if selection.metric is None:
+        return None
+    part, sides = (split.test, _sides(split)) if split.validation is None else (split.validation, {})
+    how = recipe.evaluation.model_copy(update={"metrics": [selection.metric], "restarts": 1})
+    pairs = _pairs(split, selection.metric) if split.validation is None else None
+
+    def measure() -> float:
+        embeddings = extract(model, part.images, device=device)
+        return score(embeddings, part.labels, how, recipe.seed, **sides, pairs=pairs, device=device)[how.metrics[0]]
+
+    return Keeper(selection, (model, loss), measure)
+
+
+def selection_of(recipe: Recipe) -> Selection:
+    """Return the recipe's rule of model selection."""
+    return SELECTIONS.build(**recipe.selection)
+
+
+def _after_epoch(journal: Journal, keeper: Keeper | None, result: EpochResult) -> bool:
+    """Note a finished epoch and what it is worth; return whether training should end."""
+    journal.epoch(result)
+    if keeper is None:
+        return False
+    value = keeper.after(result.epoch)
+    if value is not None:
+        journal.validated(result.epoch, str(keeper.selection.metric), value)
+    return keeper.is_out_of_patience
+
+
+def _select(journal: Journal, keeper: Keeper | None) -> None:
+    """Restore the network that was selected, and note which it is."""
+    if keeper is None:
+        return
+    value = keeper.finish()
+    if value is not None:
+        journal.validated(keeper.epoch, str(keeper.selection.metric), value)
+    journal.selected = {"epoch": keeper.best_epoch, "metric": keeper.selection.metric, "value": keeper.best}
 
 
 def score(
@@ -125,28 +172,36 @@ def score(
     return evaluate(embeddings, labels, names, distance=distance, restarts=restarts, seed=draws, **how)
 
 
-def _pairs(split: Split, recipe: Recipe) -> PairList | None:
+def _sides(split: Split) -> dict[str, Any]:
+    return {} if split.query is None else {"query": split.query, "gallery": split.gallery}
+
+
+def _pairs(split: Split, *metrics: str) -> PairList | None:
     """Return the pairs of the data, if a metric compares pairs."""
-    if split.pairs is None or not any(isinstance(parse_metric(name), PairMetric) for name in recipe.evaluation.metrics):
+    if split.pairs is None or not any(isinstance(parse_metric(name), PairMetric) for name in metrics):
         return None
     return PairList(split.pairs.first, split.pairs.second, split.pairs.same, split.pairs.folds)
 
 
 def load_split(recipe: Recipe) -> Split:
     """Load the data of a recipe from its ``data_root``, else from ``$DML_BENCH_DATA``; the last one stays loaded."""
-    return _load(json.dumps([recipe.dataset, recipe.subset]), recipe.data_root or os.environ.get("DML_BENCH_DATA"))
+    selection = selection_of(recipe)
+    choice = json.dumps([recipe.dataset, recipe.subset, selection.folds, selection.fold])
+    return _load(choice, recipe.data_root or os.environ.get("DML_BENCH_DATA"))
 
 
 @lru_cache(maxsize=1)
 def _load(choice: str, root: str | None) -> Split:
-    options, subset = json.loads(choice)
+    options, subset, folds, fold = json.loads(choice)
     split = DATASETS.build(options.pop("name"), Path(root) if root else None, **options)
-    return replace(split, train=with_subsets(split, subset)) if subset else split
+    split = replace(split, train=with_subsets(split, subset)) if subset else split
+    return split if folds is None else hold_out(split, folds, fold)
 
 
 def describe(split: Split) -> dict[str, object]:
     """Return what a record keeps of its data: digest, image shape and sizes."""
     parts = {"train": split.train, "test": split.test}
+    parts |= {} if split.validation is None else {"validation": split.validation}
     sizes = {name: {"images": len(part), "classes": part.num_classes} for name, part in parts.items()}
     return {"digest": split.digest, "image_shape": list(split.train.image_shape), **sizes}
 

@@ -14,7 +14,7 @@ from dml_bench.errors import DmlBenchError
 if TYPE_CHECKING:
     from dml_bench.registry import Entry, Registry
 
-KINDS = ("losses", "datasets", "backbones", "metrics", "samplers", "subsets", "optimizers", "schedules")
+KINDS = ("losses", "datasets", "backbones", "metrics", "samplers", "subsets", "optimizers", "schedules", "selections")
 
 Kind = Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.")]
 

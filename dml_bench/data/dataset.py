@@ -183,6 +183,8 @@ class Split:
         super_labels: ``(C,)`` the super-class of each training class, from 0, if there are any.
         variant: what makes this another protocol than the data set's own, such as ``("partial", "boxes")``.
         pairs: for verification, over the test images.
+        validation: classes held out of ``train`` to select a network on, if any are.
+        known_digest: of content and split, where a part of the training classes is held out.
     """
 
     name: str
@@ -193,6 +195,8 @@ class Split:
     super_labels: Labels | None = None
     variant: tuple[str, ...] = ()
     pairs: Pairs | None = None
+    validation: ImageSet | None = None
+    known_digest: str | None = None
 
     def __post_init__(self) -> None:
         if (self.query is None) != (self.gallery is None):
@@ -204,6 +208,8 @@ class Split:
     @cached_property
     def digest(self) -> str:
         """One digest for content and split together: images, labels, queries, gallery, pairs and variant."""
+        if self.known_digest is not None:
+            return self.known_digest
         sha = hashlib.sha256(f"{self.train.digest}{self.test.digest}".encode())
         if self.variant:
             sha.update(repr(sorted(self.variant)).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,6 +35,25 @@ def folds(train: ImageSet, k: int, seed: int = 0, name: str = "fold") -> Iterato
         held_out = np.isin(train.labels, order[number::k])
         parts = _part(train, ~held_out), _part(train, held_out)
         yield Split(f"{name}-{number + 1}of{k}", *parts, variant=("validation",))
+
+
+def hold_out(split: Split, k: int, number: int) -> Split:
+    """Return a split whose training part lacks fold ``number`` (from 1) of ``k``, which is there to validate on.
+
+    The folds are the same whatever is trained, and the digest stays that of the whole: which classes are held out
+    does not make the test another.
+
+    Raises:
+        DataError: if there are too few classes.
+    """
+    chosen = list(folds(split.train, k))[number - 1]
+    held = (
+        None
+        if split.super_labels is None
+        else split.super_labels[np.isin(split.train.class_names, chosen.train.class_names)]
+    )
+    supers = None if held is None else np.unique(held, return_inverse=True)[1].astype(np.int64)
+    return replace(split, train=chosen.train, validation=chosen.test, super_labels=supers, known_digest=split.digest)
 
 
 def _part(train: ImageSet, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> ImageSet:

@@ -88,11 +88,23 @@ def references(runs: list[Run], vocabulary: Vocabulary) -> Iterator[Run]:
     That is the image, as raw 16 x 16 pixels, or the features that a network of features is given.
     """
     for run in runs:
-        yield complete(run.recipe.model_copy(update={"loss": None}), vocabulary, [])
+        yield complete(run.recipe.model_copy(update={"loss": None, "selection": _first_fold(run)}), vocabulary, [])
     for run in runs:
         raw = "identity" if run.recipe.backbone["name"] in FEATURE_BACKBONES else "pixels"
-        change = {"loss": None, "backbone": {"name": raw}, "embedding": None, "seed": runs[0].recipe.seed}
+        change = {
+            "loss": None,
+            "selection": _first_fold(run),
+            "backbone": {"name": raw},
+            "embedding": None,
+            "seed": runs[0].recipe.seed,
+        }
         yield complete(run.recipe.model_copy(update=change), vocabulary, [])
+
+
+def _first_fold(run: Run) -> dict[str, Any]:
+    """Return the rule of selection, under which a reference is listed, with one fold for all."""
+    chosen = run.recipe.selection
+    return {**chosen, "fold": 1} if "fold" in chosen else chosen
 
 
 def _fill(values: dict[str, Any], path: Path, registry: Registry[Any]) -> list[Problem]:
@@ -153,12 +165,19 @@ def _metric_problems(values: dict[str, Any], vocabulary: Vocabulary) -> list[Pro
     evaluation = values.get("evaluation")
     metrics = evaluation.get("metrics") if isinstance(evaluation, dict) else None
     problems = []
-    for i, metric in enumerate(metrics if isinstance(metrics, list) else ()):
+    places: dict[Path, Any] = {
+        ("evaluation", "metrics", i): m for i, m in enumerate(metrics if isinstance(metrics, list) else ())
+    }
+    selection = values.get("selection")
+    places[("selection", "metric")] = selection.get("metric") if isinstance(selection, dict) else None
+    for path, metric in places.items():
         try:
-            if isinstance(metric, str):
-                vocabulary.check_metric(metric)
+            found = vocabulary.check_metric(metric) if isinstance(metric, str) else None
         except OptionError as error:
-            problems += [Problem(("evaluation", "metrics", i), problem.message) for problem in error.problems]
+            problems += [Problem(path, problem.message) for problem in error.problems]
+            continue
+        if path[0] == "selection" and getattr(found, "better", "higher") != "higher":
+            problems.append(Problem(path, f"{metric} is not better the higher it is; allowed: one that is"))
     return problems
 
 

@@ -13,6 +13,7 @@ APART = ("name", "description", "data_root", "seed")
 LATER: dict[tuple[str, ...], Any] = {
     ("subset",): [],
     ("normalize",): "dataset",
+    ("selection",): {"name": "last"},
     ("evaluation", "distance"): "cosine",
     ("training", "steps"): None,
     ("training", "images"): None,
@@ -46,9 +47,22 @@ def recipe_id(document: Mapping[str, Any]) -> str:
     return _digest({**kept, "evaluation": {**kept["evaluation"], "metrics": metrics}})
 
 
-def protocol_id(data_digest: str, distance: str = "cosine") -> str:
+def protocol_id(data_digest: str, distance: str = "cosine", selection: Mapping[str, Any] | None = None) -> str:
     """Return the id of what makes two numbers comparable: the images, their split and the rules of measurement."""
-    return _digest({"data": data_digest, **RULES, "distance": distance})
+    rules = {**RULES, "selection": selection_rule(selection) or RULES["selection"]}
+    return _digest({"data": data_digest, **rules, "distance": distance})
+
+
+def selection_rule(selection: Mapping[str, Any] | None) -> str:
+    """Say how the measured network was selected; nothing if it is the last one. Patience and fold are no protocol."""
+    if selection is None or selection["name"] == "last":
+        return ""
+    metric = selection.get("metric")
+    if selection["name"] == "validation":
+        return f"best epoch by {metric} on held-out training classes, {selection.get('folds')} folds"
+    if selection["name"] == "test_oracle":
+        return f"best epoch by {metric} on the TEST classes (test_oracle)"
+    return json.dumps(dict(selection), sort_keys=True)
 
 
 def _digest(value: Any) -> str:

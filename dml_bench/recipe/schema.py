@@ -23,6 +23,7 @@ CHOICES = {
     ("training", "sampler"): "samplers",
     ("training", "optimizer"): "optimizers",
     ("training", "schedule"): "schedules",
+    ("selection",): "selections",
 }
 """Where choices stand in a recipe, and the registry each is checked against."""
 
@@ -156,6 +157,8 @@ class Evaluation(Section):
 class Recipe(Section):
     """One run. ``loss: null`` trains nothing: that is how reference rows are made.
 
+    ``selection`` says which of the networks that training passes through is the result.
+
     ``name``, ``description``, ``data_root`` and ``seed`` are no part of the recipe's identity. ``subset`` names what is
     done to the training part before, such as ``{name: long_tail, factor: 100}``; several are done one after the other.
     ``normalize`` says what the network's input is: ``dataset`` and ``imagenet`` subtract a mean and divide by a
@@ -173,6 +176,7 @@ class Recipe(Section):
     embedding: Embedding | None = Embedding()
     loss: Choice | None
     training: Training | None = Training()
+    selection: Choice = {"name": "last"}
     evaluation: Evaluation = Evaluation()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 from dml_bench.recipe.check import Run
@@ -28,6 +29,7 @@ class Journal:
         self.data: dict[str, Any] = {}
         self.embedding_dim = run.recipe.embedding.dim if run.recipe.embedding else 0
         self.centers_left: tuple[int, ...] = ()
+        self.selected: dict[str, Any] = {}
         self._start = time.perf_counter()
 
     @contextmanager
@@ -56,6 +58,11 @@ class Journal:
         self.lines.append(f"epoch {epoch.epoch}: loss {epoch.loss:.4f}, {epoch.images_per_second:.0f} images/s")
         self._tell({"event": "epoch", **vars(epoch)})
 
+    def validated(self, epoch: int, metric: str, value: float) -> None:
+        """Note what a finished epoch was found to be worth."""
+        self.curve = [replace(line, score=value) if line.epoch == epoch else line for line in self.curve]
+        self.lines.append(f"epoch {epoch}: {metric} {value:.4f}")
+
     def record(
         self, status: Literal["ok", "failed"], metrics: Mapping[str, float], reason: str = "", died: bool = False
     ) -> RunRecord:
@@ -64,7 +71,9 @@ class Journal:
         return RunRecord(
             recipe_name=recipe.name,
             recipe_id=self.run.recipe_id,
-            protocol_id=protocol_id(self.data["digest"], recipe.evaluation.distance) if self.data else "",
+            protocol_id=protocol_id(self.data["digest"], recipe.evaluation.distance, recipe.selection)
+            if self.data
+            else "",
             seed=recipe.seed,
             dataset=recipe.dataset["name"],
             loss=self.run.method,
@@ -77,6 +86,7 @@ class Journal:
             metrics={name: value for name, value in metrics.items() if not math.isnan(value)},
             curve=tuple(self.curve),
             centers_left=self.centers_left,
+            selected=self.selected,
             seconds={**self.seconds, "total": round(time.perf_counter() - self._start, 3)},
             data=self.data,
             environment={**environment(), "device": self.device},

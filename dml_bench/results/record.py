@@ -16,13 +16,17 @@ from dml_bench.errors import ResultsError
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of ``curve.csv``: what training looked like after an epoch (counted from 1)."""
+    """One line of ``curve.csv``: what training looked like after an epoch (counted from 1).
+
+    ``score`` is what model selection measured after it, if it did.
+    """
 
     epoch: int
     loss: float
     learning_rate: float
     images_per_second: float
     seconds: float
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class RunRecord:
         curve: one entry per finished epoch.
         centers_left: per training class, how many centers remain when those closer than 0.1 are merged; empty for
             losses with one center per class.
+        selected: the ``epoch`` whose network was measured, and the ``metric`` and ``value`` it was chosen by; empty if
+            it is the last.
         seconds: time spent in ``data``, ``train``, ``evaluate`` and in ``total``.
     """
 
@@ -57,6 +63,7 @@ class RunRecord:
     metrics: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[Epoch, ...] = ()
     centers_left: tuple[int, ...] = ()
+    selected: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)

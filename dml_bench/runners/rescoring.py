@@ -85,7 +85,9 @@ def _rescored(
     digest = record.data.get("digest")
     record = replace(
         record,
-        protocol_id=protocol_id(digest, rules.distance) if digest else record.protocol_id,
+        protocol_id=protocol_id(digest, rules.distance, record.recipe.get("selection"))
+        if digest
+        else record.protocol_id,
         environment={**record.environment, "dml_bench": environment()["dml_bench"]},
         metrics={},
     )

@@ -59,7 +59,7 @@ def fit(
     device: torch.device,
     on_start: Callable[[str], None] = lambda coverage: None,
     on_step: Callable[[Step], None] = lambda step: None,
-    on_epoch: Callable[[EpochResult], None] = lambda epoch: None,
+    on_epoch: Callable[[EpochResult], bool | None] = lambda epoch: None,
 ) -> list[EpochResult]:
     """Train ``model`` and the parameters of ``loss`` in place; the weights after the last step are the result.
 
@@ -72,7 +72,7 @@ def fit(
         device: where model and loss are.
         on_start: is told how many images the sampler draws in an epoch.
         on_step: is told where training stands after each step.
-        on_epoch: is told what each epoch came to.
+        on_epoch: is told what each epoch came to; training ends if it returns True.
 
     Returns:
         What each epoch came to.
@@ -125,7 +125,8 @@ def fit(
             on_step(Step(epoch, step + 1, length, number, images / (time.perf_counter() - start)))
         seconds = time.perf_counter() - start
         curve.append(EpochResult(epoch, total / length, groups[0]["lr"], images / seconds, seconds))
-        on_epoch(curve[-1])
+        if on_epoch(curve[-1]):
+            break
     still = [name for name, p in loss.named_parameters() if p.requires_grad and torch.equal(_trace(p), before[name])]
     if still:
         raise TrainingError(f"training never moved the loss's {', '.join(still)}")
