@@ -49,16 +49,17 @@ def build_sampler(choice: Mapping[str, Any], train: ImageSet) -> Sampler:
 
 @dataclass(frozen=True)
 class RandomBatches:
-    """Every image once an epoch, shuffled; the images of an incomplete last batch are left out."""
+    """Every image once an epoch, shuffled; the images of an incomplete last batch are left out, or are one more."""
 
     images: int
     batch_size: int
+    drop_last: bool = True
 
     def __len__(self) -> int:
-        return max(1, self.images // self.batch_size)
+        return max(1, self.images // self.batch_size if self.drop_last else -(-self.images // self.batch_size))
 
     def batches(self, rng: np.random.Generator, /) -> Iterator[Indices]:
-        """Yield the batches of one epoch; the only batch may be smaller than ``batch_size``."""
+        """Yield the batches of one epoch; the only batch, or the last one kept, may be smaller than ``batch_size``."""
         order = rng.permutation(self.images)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             yield order[start : start + self.batch_size]
@@ -137,16 +138,16 @@ class ClassBatches:
 
 
 @SAMPLERS.register("random")
-def random(labels: Labels, /, *, batch_size: Count = 64) -> Sampler:
+def random(labels: Labels, /, *, batch_size: Count = 64, drop_last: bool = True) -> Sampler:
     """Shuffle all images each epoch and cut them into batches, whatever their classes.
 
-    Images of an incomplete last batch are left out of that epoch, unless it is the only batch.
+    With ``drop_last``, images of an incomplete last batch are left out of that epoch, unless it is the only batch.
 
     Raises:
         DataError: if there is no image.
     """
     check_some(labels)
-    return RandomBatches(len(labels), min(batch_size, len(labels)))
+    return RandomBatches(len(labels), min(batch_size, len(labels)), drop_last)
 
 
 @SAMPLERS.register("pxk")

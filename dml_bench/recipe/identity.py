@@ -15,6 +15,7 @@ LATER: dict[tuple[str, ...], Any] = {
     ("normalize",): "dataset",
     ("selection",): {"name": "last"},
     ("evaluation", "distance"): "cosine",
+    ("training", "sampler", "drop_last"): True,
     ("training", "steps"): None,
     ("training", "images"): None,
     ("training", "augmentation", "crop"): "none",

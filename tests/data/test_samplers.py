@@ -20,7 +20,10 @@ def epoch(sampler, seed=0):
 
 def test_both_samplers_are_registered_with_their_options():
     options = {name: [(o.name, o.default) for o in SAMPLERS[name].options] for name in ("random", "pxk")}
-    assert options == {"random": [("batch_size", 64)], "pxk": [("classes_per_batch", 16), ("images_per_class", 4)]}
+    assert options == {
+        "random": [("batch_size", 64), ("drop_last", True)],
+        "pxk": [("classes_per_batch", 16), ("images_per_class", 4)],
+    }
 
 
 @given(images=st.integers(1, 60), batch_size=st.integers(1, 70))
@@ -119,6 +122,14 @@ def test_too_many_classes_per_batch_is_refused_with_both_numbers():
 def test_no_images_is_refused(name):
     with pytest.raises(DataError, match="no image"):
         SAMPLERS.build(name, np.array([], dtype=np.int64))
+
+
+def test_an_incomplete_last_batch_is_kept_if_asked_for():
+    sampler = SAMPLERS.build("random", labels_of([10]), batch_size=4, drop_last=False)
+    drawn = list(sampler.batches(np.random.default_rng(0)))
+    assert [len(batch) for batch in drawn] == [4, 4, 2] and len(sampler) == 3
+    assert sorted(np.concatenate(drawn).tolist()) == list(range(10))
+    assert len(SAMPLERS.build("random", labels_of([8]), batch_size=4, drop_last=False)) == 2
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": 1.5}, {"batchsize": 3}])
