@@ -12,7 +12,11 @@ from dml_bench.registry import Registry
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A module that maps normalised images to features."""
+    """A module that maps normalised images to features.
+
+    It may say what its stem is, the convolutions that come first: ``stem``, a regular expression that the names of the
+    stem's modules and parameters begin with, such as ``conv1|bn1``.
+    """
 
     features: int
 

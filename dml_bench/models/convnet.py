@@ -18,6 +18,8 @@ class Convnet(nn.Sequential):
     With ``dropout`` > 0, that share of the features is dropped out in training.
     """
 
+    stem = r"[0-3](\.|$)"
+
     def __init__(self, channels: int, widths: list[int], dropout: float = 0.0) -> None:
         layers: list[nn.Module] = []
         for i, (inputs, outputs) in enumerate(zip([channels, *widths], widths, strict=False)):

@@ -31,6 +31,10 @@ class Embedder(nn.Module):
         layer_norm: whether to apply LayerNorm without parameters to the features first.
         mean, std: ``(C,)`` subtracted from images in [0, 1] and divided by, per channel.
         bgr: whether the channels are put in the order blue, green, red, after that.
+
+    Attributes:
+        held: modules that stay in evaluation mode; see ``freezing.freeze``.
+        resting: parameters that get no gradient for now; see ``freezing.head_only``.
     """
 
     mean: Tensor
@@ -52,8 +56,17 @@ class Embedder(nn.Module):
         self.layer_norm = layer_norm
         self.bgr = bgr
         self.embedding_dim = features if dim is None else dim
+        self.held: list[nn.Module] = []
+        self.resting: list[nn.Parameter] = []
         self.register_buffer("mean", mean[:, None, None])
         self.register_buffer("std", std[:, None, None])
+
+    def train(self, mode: bool = True) -> Embedder:
+        """Switch to training mode, or to evaluation mode; what is held stays in evaluation mode."""
+        super().train(mode)
+        for module in self.held:
+            module.training = False
+        return self
 
     def forward(self, images: Float[Tensor, "N C H W"]) -> Float[Tensor, "N D"]:
         """Map images in [0, 1] to embeddings of any length."""
