@@ -15,7 +15,8 @@ class Backbone(Protocol):
     """A module that maps normalised images to features.
 
     It may say what its stem is, the convolutions that come first: ``stem``, a regular expression that the names of the
-    stem's modules and parameters begin with, such as ``conv1|bn1``.
+    stem's modules and parameters begin with, such as ``conv1|bn1``; and what it began from: ``weights_digest``, the
+    sha256 of a file.
     """
 
     features: int
@@ -24,5 +25,7 @@ class Backbone(Protocol):
         """Map images to ``features`` numbers each."""
 
 
-BACKBONES: Registry[Backbone] = Registry("backbones", [f"dml_bench.models.{m}" for m in ("convnet", "pixels")])
+MODULES = ("bn_inception", "convnet", "pixels", "timm_backbone")
+
+BACKBONES: Registry[Backbone] = Registry("backbones", [f"dml_bench.models.{module}" for module in MODULES])
 """Factories ``(image_shape: tuple[height, width, channels], /, *, ...) -> Backbone``."""

@@ -61,6 +61,11 @@ class Embedder(nn.Module):
         self.register_buffer("mean", mean[:, None, None])
         self.register_buffer("std", std[:, None, None])
 
+    @property
+    def weights_digest(self) -> str:
+        """The sha256 of the file that the backbone began from; empty if it began from random weights."""
+        return str(getattr(self.backbone, "weights_digest", ""))
+
     def train(self, mode: bool = True) -> Embedder:
         """Switch to training mode, or to evaluation mode; what is held stays in evaluation mode."""
         super().train(mode)
@@ -90,9 +95,9 @@ def build_embedder(
 
     Args:
         backbone: a registered name with its options.
-        head: dimension and LayerNorm; None gives the backbone's features of unnormalised images.
+        head: dimension and LayerNorm; None gives the backbone's features, of unnormalised images unless it has weights.
         image_shape: height, width and channels.
-        moments: channel means and deviations of the training images in [0, 1]; unused without a head.
+        moments: channel means and deviations of the training images in [0, 1].
         seed: of the run.
         normalize: ``dataset`` for ``moments``, or one of ``INPUTS``.
 
@@ -103,8 +108,9 @@ def build_embedder(
     channels = image_shape[2]
     if normalize != "dataset" and channels != 3:
         raise DataError(f"normalize: {normalize} needs images with three channels, not {channels}")
-    mean, std = INPUTS.get(normalize, moments) if head else ([0.0] * channels, [1.0] * channels)
-    bgr = normalize == "caffe" and head is not None
+    raw = head is None and options.get("weights") is None
+    mean, std = ([0.0] * channels, [1.0] * channels) if raw else INPUTS.get(normalize, moments)
+    bgr = normalize == "caffe" and not raw
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
         network: Any = BACKBONES.build(backbone["name"], image_shape, **options)

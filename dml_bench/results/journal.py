@@ -27,6 +27,7 @@ class Journal:
         self.seconds: dict[str, float] = {}
         self.data: dict[str, Any] = {}
         self.embedding_dim = run.recipe.embedding.dim if run.recipe.embedding else 0
+        self.weights = ""
         self.centers_left: tuple[int, ...] = ()
         self._start = time.perf_counter()
 
@@ -70,6 +71,7 @@ class Journal:
             loss=self.run.method,
             backbone=recipe.backbone["name"],
             embedding_dim=self.embedding_dim,
+            weights=self.weights,
             status=status,
             reason=reason,
             died=died,

@@ -39,6 +39,7 @@ class RunRecord:
         curve: one entry per finished epoch.
         centers_left: per training class, how many centers remain when those closer than 0.1 are merged; empty for
             losses with one center per class.
+        weights: sha256 of the file that the backbone began from; empty if it began from random weights.
         seconds: time spent in ``data``, ``train``, ``evaluate`` and in ``total``.
     """
 
@@ -57,6 +58,7 @@ class RunRecord:
     metrics: Mapping[str, float] = field(default_factory=dict)
     curve: tuple[Epoch, ...] = ()
     centers_left: tuple[int, ...] = ()
+    weights: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
