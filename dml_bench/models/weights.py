@@ -67,13 +67,15 @@ def vision(module: str) -> Any:
     """Import a module of the extra ``vision``.
 
     Raises:
-        DmlBenchError: if it is not installed.
+        DmlBenchError: if it is not installed, or cannot be imported beside what is.
     """
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
         missing = error.name or module
         raise DmlBenchError(f"{module} needs {missing}: pip install 'dml-bench[vision]'") from None
+    except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision made for another torch
+        raise DmlBenchError(f"{module} cannot be imported: {error}") from None
 
 
 def _read(path: Path) -> bytes:
