@@ -18,6 +18,7 @@ from dml_bench.errors import DataError, OptionError, Problem
 from dml_bench.models.backbone import BACKBONES
 from dml_bench.models.pooling import Pool, Pooling
 from dml_bench.models.weights import Digest, load_weights
+from dml_bench.registry import Fraction
 
 OFFICIAL = "52deb4733"
 """How the sha256 of ``bn_inception-52deb4733.pth`` begins."""
@@ -63,8 +64,9 @@ class BNInception(nn.Module):
 
     stem = "conv[12]_"
 
-    def __init__(self, channels: int = 3, pooling: Pooling = "mean") -> None:
+    def __init__(self, channels: int = 3, pooling: Pooling = "mean", momentum: float = 0.1) -> None:
         super().__init__()
+        self.momentum = momentum
         self.features = 1024
         self.weights_digest = ""
         self._add("conv1_7x7_s2", channels, 64, 7, stride=2)
@@ -90,7 +92,7 @@ class BNInception(nn.Module):
 
     def _add(self, name: str, inputs: int, outputs: int, size: int, stride: int = 1) -> None:
         self.add_module(name, nn.Conv2d(inputs, outputs, size, stride, padding=size // 2))
-        self.add_module(f"{name}_bn", nn.BatchNorm2d(outputs))
+        self.add_module(f"{name}_bn", nn.BatchNorm2d(outputs, momentum=self.momentum))
 
     def _add_block(self, name: str, block: Block, width: int) -> int:
         """Add the layers of a block that takes ``width`` channels; return how many it gives."""
@@ -152,18 +154,21 @@ def bn_inception(
     weights: str | None = None,
     sha256: Digest = OFFICIAL,
     pooling: Pooling = "mean",
+    momentum: Fraction = 0.1,
 ) -> BNInception:
     """Inception with batch normalisation: 10 million parameters, 1024 features; 224 x 224 pixels are meant.
 
     ``weights`` names a file: ``bn_inception-52deb4733.pth``, or another one of the same network, whose ``sha256`` the
     recipe then states. A relative path is looked for below the data root, then in the current folder. With weights,
     ``normalize`` must be ``caffe``. ``pooling``: ``mean`` of the last map, as most do, ``max``, or their sum.
+    ``momentum``: share of each batch in the running statistics, unless they are frozen; 0.1 in SoftTriple's code, 0.9
+    in Proxy-Anchor's, which does not freeze them on SOP and In-Shop.
 
     Source: Ioffe & Szegedy, ICML 2015; the Caffe model that Cadene's ``pretrained-models.pytorch`` offers for PyTorch.
     """
     for side in image_shape[:2]:
         _refuse_side(side)
-    network = BNInception(image_shape[2], pooling)
+    network = BNInception(image_shape[2], pooling, momentum)
     if weights is not None:
         network.weights_digest = load_weights(network, Path(weights), sha256, unused=r"last_linear\.")
     return network

@@ -17,6 +17,7 @@ from dml_bench.recipe.schema import Embedding
 
 INPUTS = {
     "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    "half": ([0.5] * 3, [0.5] * 3),
     "caffe": ([128 / 255, 117 / 255, 104 / 255], [1 / 255] * 3),
 }
 """Mean and deviation (red, green, blue) that pretrained networks expect; Caffe's are of values from 0 to 255."""
@@ -115,4 +116,9 @@ def build_embedder(
         torch.manual_seed(derive_seed(seed, "weights"))
         network: Any = BACKBONES.build(backbone["name"], image_shape, **options)
         dim, layer_norm = (head.dim, head.layer_norm) if head else (None, False)
-        return Embedder(network, network.features, dim, layer_norm, torch.tensor(mean), torch.tensor(std), bgr)
+        model = Embedder(network, network.features, dim, layer_norm, torch.tensor(mean), torch.tensor(std), bgr)
+        if head and head.init == "fan_out":
+            weight, bias = model.head.parameters()
+            nn.init.kaiming_normal_(weight, mode="fan_out")
+            nn.init.zeros_(bias)
+        return model

@@ -49,6 +49,8 @@ def freeze(model: nn.Module, parts: Iterable[str]) -> None:
         embedder.held += [module for module in modules if module not in embedder.held]
         for parameter in parameters:
             parameter.requires_grad_(False)
+        frozen = set(map(id, parameters))
+        embedder.resting = [parameter for parameter in embedder.resting if id(parameter) not in frozen]
     embedder.train(embedder.training)
 
 

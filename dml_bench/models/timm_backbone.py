@@ -102,7 +102,7 @@ def _from_hub(model: str, settings: Mapping[str, Any]) -> Path:
 
 def _pretrained_input(recipe: Mapping[str, Any]) -> None:
     if recipe["backbone"].get("weights") is not None and recipe.get("normalize", "dataset") == "dataset":
-        why = "must be imagenet or caffe beside pretrained weights, as it was when they were trained; timm's: imagenet"
+        why = "must be imagenet, half or caffe beside pretrained weights: what they were trained on"
         raise OptionError([Problem(("normalize",), why)])
 
 

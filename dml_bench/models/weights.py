@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from dml_bench.errors import DataError, DmlBenchError
+from dml_bench.recipe.weights import digits_in
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$", description="8 to 64 hexadecimal digits")]
 """The sha256 of a file, or its first digits."""
@@ -44,8 +45,7 @@ def load_weights(network: nn.Module, path: Path, sha256: str | None, unused: str
     """
     content = _read(path)
     digest = hashlib.sha256(content).hexdigest()
-    named = re.search(r"-([0-9a-f]{8,64})\.\w+$", path.name)
-    wanted = sha256 or (named[1] if named else "")
+    wanted = sha256 or digits_in(path.name)
     if not digest.startswith(wanted):
         raise DataError(f"{path}: not the file that is meant: its sha256 begins {digest[:12]}, not {wanted[:12]}")
     found = {name: tensor for name, tensor in _tensors(path, content).items() if not re.match(unused, name)}

@@ -16,6 +16,7 @@ LATER: dict[tuple[str, ...], Any] = {
     ("subset",): [],
     ("normalize",): "dataset",
     ("backbone", "pooling"): "mean",
+    ("embedding", "init"): "uniform",
     ("evaluation", "distance"): "cosine",
     ("training", "steps"): None,
     ("training", "images"): None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -48,13 +49,19 @@ def find(path: str, data_root: str | None) -> Path:
 
 
 def pin(values: Mapping[str, Any]) -> list[Problem]:
-    """Fill in the sha256 of the weights that a recipe names, unless it states one; return what hinders it."""
+    """Fill in the sha256 of the weights that a recipe names, unless it states one; return what hinders it.
+
+    Its first digits are enough, and a file's name may hold them; whether they are right is seen when it is loaded.
+    """
     backbone = values.get("backbone")
     if not isinstance(backbone, dict) or "sha256" not in backbone or backbone["sha256"] is not None:
         return []
     if backbone.get("weights") == HUB:
         return [Problem(("backbone", "weights"), "needs its sha256 stated, since the hub may change the file")]
     if not _is_file(backbone):
+        return []
+    if digits := digits_in(backbone["weights"]):
+        backbone["sha256"] = digits
         return []
     try:
         root = values.get("data_root")
@@ -64,6 +71,12 @@ def pin(values: Mapping[str, Any]) -> list[Problem]:
         reason = str(error).removeprefix("backbone.weights: ")
         return [Problem(("backbone", "weights"), f"{reason}; or state its sha256, to check the recipe without it")]
     return []
+
+
+def digits_in(name: str) -> str:
+    """Return the first digits of a sha256 that a file's name ends with, as in ``resnet50-0676ba61.pth``, or nothing."""
+    found = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
+    return found[1] if found else ""
 
 
 def named_by_content(backbone: Any) -> Any:

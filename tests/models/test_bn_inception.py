@@ -125,6 +125,15 @@ def test_sides_are_refused_exactly_when_the_network_cannot_take_them(side):
 NETWORK = BNInception()
 
 
+def test_the_momentum_is_the_share_of_the_batch(file):
+    old, new = build((64, 64, 3), **file), build((64, 64, 3), **file, momentum=0.9)
+    stored = old.conv1_7x7_s2_bn.running_mean.clone()
+    images = torch.randn(4, 3, 64, 64)
+    old(images), new(images)
+    moves = [network.conv1_7x7_s2_bn.running_mean - stored for network in (old, new)]
+    torch.testing.assert_close(9 * moves[0], moves[1], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(("pooling", "pool"), [("mean", F.avg_pool2d), ("max", F.max_pool2d)])
 def test_pooling(pooling, pool, file):
     network = build(**file, pooling=pooling).eval()

@@ -39,6 +39,24 @@ def test_layer_norm_has_no_parameters_and_normalises_the_features():
     assert len(list(network.parameters())) == len(list(build().parameters()))
 
 
+def test_the_head_is_drawn_as_the_recipe_says():
+    head, other = (build(layer_norm=False, init=init).head for init in ("uniform", "fan_out"))
+    bound = head.in_features**-0.5
+    assert head.weight.abs().max() <= bound < other.weight.abs().max()
+    assert abs(other.weight.var().item() / (2 / 64) - 1) < 0.05
+    assert not other.bias.any()
+    assert head.bias.any()
+
+
+@pytest.mark.parametrize(("normalize", "expected"), [("half", [-1.0, 1.0]), ("imagenet", [-2.117904, 2.64])])
+def test_the_input_is_what_the_recipe_says(normalize, expected):
+    model = build_embedder({"name": "pixels"}, Embedding(), (16, 16, 3), ([0.4] * 3, [0.2] * 3), 0, normalize)
+    images = torch.stack([torch.zeros(3, 16, 16), torch.ones(3, 16, 16)])
+    normalised = (images - model.mean) / model.std
+    assert normalised.min() == pytest.approx(expected[0], abs=1e-5)
+    assert normalised.max() == pytest.approx(expected[1], abs=1e-5)
+
+
 def test_weights_come_from_the_seed_alone():
     torch.manual_seed(1)
     first = build(seed=3).state_dict()

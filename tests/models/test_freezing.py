@@ -137,6 +137,15 @@ def test_all_but_the_frozen_learns_after_the_head_alone():
         assert moved(before, model.state_dict()) == expected
 
 
+def test_what_is_frozen_during_the_warm_up_stays_frozen():
+    model = network()
+    head_only(model, True)
+    freeze(model, ["batch_norm_affine"])
+    head_only(model, False)
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen == affine(model)
+
+
 def test_an_unknown_part_is_refused():
     with pytest.raises(
         OptionError, match=r"no part named 'batchnorm' \(did you mean 'batch_norm'\?\); known: batch_norm"

@@ -225,7 +225,7 @@ def test_pretrained_weights_need_a_known_input():
         "loss": "norm_softmax",
         "backbone": {"name": "timm", "weights": "w", "sha256": "a" * 8},
     }
-    with pytest.raises(RecipeError, match=r"normalize: must be imagenet or caffe beside pretrained weights"):
+    with pytest.raises(RecipeError, match=r"normalize: must be imagenet, half or caffe beside pretrained weights"):
         read_recipe(recipe, VOCABULARY)
     read_recipe({**recipe, "normalize": "imagenet"}, VOCABULARY)
 

@@ -56,6 +56,12 @@ def test_a_stated_digest_needs_no_file(digits, tmp_path):
     assert stated.recipe_id == run(weights=write(tmp_path / "w.pth")).recipe_id
 
 
+def test_the_digits_in_a_name_are_a_stated_digest(tmp_path):
+    named = run(weights=f"not/here-{SHA['one'][:8]}.pth")
+    assert named.recipe.backbone["sha256"] == SHA["one"][:8]
+    assert named.recipe_id == run(weights=write(tmp_path / "w.pth")).recipe_id
+
+
 def test_a_file_that_is_missing_needs_a_digest(tmp_path):
     path = tmp_path / "test.yaml"
     path.write_text(
