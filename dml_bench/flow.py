@@ -35,6 +35,7 @@ from dml_bench.randomness import derive_seed
 from dml_bench.recipe.check import Run, Vocabulary
 from dml_bench.recipe.reader import write_recipe
 from dml_bench.recipe.schema import Evaluation, Recipe
+from dml_bench.recipe.weights import located
 from dml_bench.results.journal import Journal, Tell
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import publishing
@@ -83,6 +84,7 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
     model, loss = assemble(recipe, split)
     model.to(device)
     journal.embedding_dim = model.embedding_dim
+    journal.weights = model.weights_digest
     if loss and recipe.training:
         keeper = keeper_of(recipe, split, model, loss, device)
         with journal.phase("train"):
@@ -209,9 +211,8 @@ def describe(split: Split) -> dict[str, object]:
 def assemble(recipe: Recipe, split: Split) -> tuple[Embedder, Loss | None]:
     """Build the network and the loss of a recipe, with weights drawn from its seed."""
     train = split.train
-    model = build_embedder(
-        recipe.backbone, recipe.embedding, train.image_shape, train.moments, recipe.seed, recipe.normalize
-    )
+    backbone = located(recipe.backbone, recipe.data_root)
+    model = build_embedder(backbone, recipe.embedding, train.image_shape, train.moments, recipe.seed, recipe.normalize)
     if recipe.loss is None:
         return model, None
     options = dict(recipe.loss)

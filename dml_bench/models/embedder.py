@@ -18,6 +18,7 @@ from dml_bench.recipe.schema import Embedding
 
 INPUTS = {
     "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    "half": ([0.5] * 3, [0.5] * 3),
     "caffe": ([128 / 255, 117 / 255, 104 / 255], [1 / 255] * 3),
 }
 """Mean and deviation (red, green, blue) that pretrained networks expect; Caffe's are of values from 0 to 255."""
@@ -27,11 +28,16 @@ class Embedder(nn.Module):
     """A backbone with a linear head. Its raw output is returned; losses and evaluation normalise as they need.
 
     Args:
-        backbone: maps normalised images to ``features`` numbers each.
-        dim: embedding dimension D, or None to return the features themselves.
+        backbone: maps normalised images to features.
+        head: maps features to embeddings.
+        embedding_dim: D of these.
         layer_norm: whether to apply LayerNorm without parameters to the features first.
         mean, std: subtracted from the input and divided by: ``(C, 1, 1)`` for images in [0, 1], ``(D,)`` for features.
         bgr: whether the channels are put in the order blue, green, red, after that.
+
+    Attributes:
+        held: modules that stay in evaluation mode; see ``freezing.freeze``.
+        resting: parameters that get no gradient for now; see ``freezing.head_only``.
     """
 
     mean: Tensor
@@ -40,8 +46,8 @@ class Embedder(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        features: int,
-        dim: int | None,
+        head: nn.Module,
+        embedding_dim: int,
         layer_norm: bool,
         mean: Tensor,
         std: Tensor,
@@ -49,12 +55,26 @@ class Embedder(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Identity() if dim is None else nn.Linear(features, dim)
+        self.head = head
         self.layer_norm = layer_norm
         self.bgr = bgr
-        self.embedding_dim = features if dim is None else dim
+        self.embedding_dim = embedding_dim
+        self.held: list[nn.Module] = []
+        self.resting: list[nn.Parameter] = []
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+
+    @property
+    def weights_digest(self) -> str:
+        """The sha256 of the file that the backbone began from; empty if it began from random weights."""
+        return str(getattr(self.backbone, "weights_digest", ""))
+
+    def train(self, mode: bool = True) -> Embedder:
+        """Switch to training mode, or to evaluation mode; what is held stays in evaluation mode."""
+        super().train(mode)
+        for module in self.held:
+            module.training = False
+        return self
 
     def forward(self, images: Float[Tensor, "N ..."]) -> Float[Tensor, "N D"]:
         """Map images in [0, 1], or features, to embeddings of any length."""
@@ -78,9 +98,9 @@ def build_embedder(
 
     Args:
         backbone: a registered name with its options.
-        head: dimension and LayerNorm; None gives the backbone's features of unnormalised images.
+        head: the end of the network; None gives the backbone's features, of unnormalised images unless it has weights.
         image_shape: height, width and channels; of features, how many.
-        moments: means and deviations of the training images in [0, 1], or of the features; unused without a head.
+        moments: means and deviations of the training images in [0, 1], or of the features.
         seed: of the run.
         normalize: ``dataset`` for ``moments``, or one of ``INPUTS``.
 
@@ -94,13 +114,25 @@ def build_embedder(
         raise DataError(f"backbone {backbone['name']} needs images; {channels} features are for {allowed}")
     if normalize in INPUTS and (channels != 3 or len(image_shape) == 1):
         raise DataError(f"normalize: {normalize} needs images with three channels, not {channels}")
-    as_it_is = ([0.0] * channels, [1.0] * channels)
-    mean, std = INPUTS.get(normalize, as_it_is if normalize == "none" else moments) if head else as_it_is
-    bgr = normalize == "caffe" and head is not None
+    raw = head is None and options.get("weights") is None
+    as_it_is = [0.0] * channels, [1.0] * channels
+    mean, std = as_it_is if raw or normalize == "none" else INPUTS.get(normalize, moments)
+    bgr = normalize == "caffe" and not raw
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))
         network: Any = BACKBONES.build(backbone["name"], image_shape, **options)
-        dim, layer_norm = (head.dim, head.layer_norm) if head else (None, False)
+        end = head or Embedding(dim=None)
+        dim = end.dim or network.features
+        layer = nn.Identity() if end.dim is None else _linear(network.features, dim, end)
         shape = (-1,) if len(image_shape) == 1 else (-1, 1, 1)
         less, by = (torch.tensor(values).reshape(shape) for values in (mean, std))
-        return Embedder(network, network.features, dim, layer_norm, less, by, bgr)
+        return Embedder(network, layer, dim, end.layer_norm, less, by, bgr)
+
+
+def _linear(features: int, dim: int, head: Embedding) -> nn.Linear:
+    layer = nn.Linear(features, dim, bias=head.bias)
+    if head.init == "fan_out":
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+        if head.bias:
+            nn.init.zeros_(layer.bias)
+    return layer

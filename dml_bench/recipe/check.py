@@ -14,6 +14,7 @@ from dml_bench.errors import OptionError, Path, Problem
 from dml_bench.recipe.grid import Point
 from dml_bench.recipe.identity import recipe_id
 from dml_bench.recipe.schema import CHOICES, Recipe, Section, Training
+from dml_bench.recipe.weights import pin
 from dml_bench.registry import Registry, plain, show, suggestion
 
 FEATURE_BACKBONES = ("identity", "mlp")
@@ -64,6 +65,7 @@ def check_point(point: Point, vocabulary: Vocabulary) -> tuple[Run | None, list[
     values = copy.deepcopy(point.values)
     problems = [p for path, kind in CHOICES.items() for p in _fill(values, path, vocabulary.registries[kind])]
     problems += _metric_problems(values, vocabulary)
+    problems += pin(values)
     try:
         recipe = Recipe.model_validate(values)
     except ValidationError as error:

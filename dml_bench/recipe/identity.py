@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from dml_bench.recipe.weights import named_by_content
+
 APART = ("name", "description", "data_root", "seed")
 """Fields of a recipe that change no digit (or, like the seed, are told beside the id)."""
 
@@ -14,6 +16,9 @@ LATER: dict[tuple[str, ...], Any] = {
     ("subset",): [],
     ("normalize",): "dataset",
     ("selection",): {"name": "last"},
+    ("backbone", "pooling"): "mean",
+    ("embedding", "init"): "uniform",
+    ("embedding", "bias"): True,
     ("evaluation", "distance"): "cosine",
     ("training", "sampler", "drop_last"): True,
     ("training", "steps"): None,
@@ -40,8 +45,12 @@ RULES = {
 
 
 def recipe_id(document: Mapping[str, Any]) -> str:
-    """Return the id of a checked recipe with its defaults filled in: 12 hexadecimal digits."""
+    """Return the id of a checked recipe with its defaults filled in: 12 hexadecimal digits.
+
+    A file of weights is named by its sha256, so that where it lies makes no difference, and what is in it does.
+    """
     kept = {key: value for key, value in document.items() if key not in APART}
+    kept["backbone"] = named_by_content(kept.get("backbone"))
     for path, default in LATER.items():
         kept = _without(kept, path, default)
     metrics = sorted(set(kept["evaluation"]["metrics"]))

@@ -41,10 +41,17 @@ class Section(BaseModel):
 
 
 class Embedding(Section):
-    """The head of the network: ``dim`` outputs, after a parameter-free LayerNorm of the features if asked for."""
+    """The head of the network: ``dim`` outputs, after a parameter-free LayerNorm of the features if asked for.
 
-    dim: Annotated[int, Field(ge=1, le=4096)] = 64
+    ``dim: null`` leaves the linear layer out: the embedding is the features. ``bias``: whether the layer has one.
+    ``init``: what its weights are drawn from: ``uniform`` is PyTorch's own, variance 1 / (3 features) with biases
+    alike; ``fan_out`` is normal with variance 2 / dim and biases 0 (He et al.), as in Proxy-Anchor's code.
+    """
+
+    dim: Annotated[int, Field(ge=1, le=4096)] | None = 64
     layer_norm: bool = False
+    bias: bool = True
+    init: Literal["uniform", "fan_out"] = "uniform"
 
 
 class Augmentation(Section):
@@ -163,7 +170,8 @@ class Recipe(Section):
     done to the training part before, such as ``{name: long_tail, factor: 100}``; several are done one after the other.
     ``normalize`` says what the network's input is: ``dataset`` and ``imagenet`` subtract a mean and divide by a
     deviation per channel (of features: each), of the training images or of ImageNet; ``caffe`` is BGR from 0 to 255
-    minus (104, 117, 128); ``none`` leaves images in [0, 1] and features as they are.
+    minus (104, 117, 128); ``half``, of many transformers, is from -1 to 1; ``none`` leaves images in [0, 1] and
+    features as they are.
     """
 
     name: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")] = "recipe"
@@ -171,7 +179,7 @@ class Recipe(Section):
     dataset: Choice
     data_root: str | None = None
     subset: Choices = []
-    normalize: Literal["dataset", "imagenet", "caffe", "none"] = "dataset"
+    normalize: Literal["dataset", "imagenet", "caffe", "half", "none"] = "dataset"
     backbone: Choice = {"name": "convnet"}
     embedding: Embedding | None = Embedding()
     loss: Choice | None

@@ -27,7 +27,8 @@ class Journal:
         self.lines: list[str] = []
         self.seconds: dict[str, float] = {}
         self.data: dict[str, Any] = {}
-        self.embedding_dim = run.recipe.embedding.dim if run.recipe.embedding else 0
+        self.embedding_dim = (run.recipe.embedding.dim if run.recipe.embedding else 0) or 0
+        self.weights = ""
         self.centers_left: tuple[int, ...] = ()
         self.selected: dict[str, Any] = {}
         self._start = time.perf_counter()
@@ -79,6 +80,7 @@ class Journal:
             loss=self.run.method,
             backbone=recipe.backbone["name"],
             embedding_dim=self.embedding_dim,
+            weights=self.weights,
             status=status,
             reason=reason,
             died=died,

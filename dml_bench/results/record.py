@@ -45,6 +45,7 @@ class RunRecord:
             losses with one center per class.
         selected: the ``epoch`` whose network was measured, and the ``metric`` and ``value`` it was chosen by; empty if
             it is the last.
+        weights: sha256 of the file that the backbone began from; empty if it began from random weights.
         seconds: time spent in ``data``, ``train``, ``evaluate`` and in ``total``.
     """
 
@@ -64,6 +65,7 @@ class RunRecord:
     curve: tuple[Epoch, ...] = ()
     centers_left: tuple[int, ...] = ()
     selected: Mapping[str, Any] = field(default_factory=dict)
+    weights: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -122,10 +123,9 @@ def plan(
         out: the folder of the runs; by default ``runs/<recipe name>``.
         data_root: overrules the recipe's ``data_root``.
     """
-    runs = read_recipe(source, VOCABULARY, changes)
     if data_root is not None:
-        root = {"data_root": str(data_root)}
-        runs = [Run(run.recipe.model_copy(update=root), run.options) for run in runs]
+        changes = [*changes, f"data_root={json.dumps(str(data_root))}"]
+    runs = read_recipe(source, VOCABULARY, changes)
     return Plan(tuple(runs), out or Path("runs") / runs[0].recipe.name)
 
 

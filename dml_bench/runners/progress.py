@@ -81,5 +81,5 @@ def _outcome(event: Mapping[str, Any]) -> str:
 def describe(run: Run) -> str:
     """Name a run by its method, options and seed."""
     options = " ".join(f"{key}={value}" for key, value in run.options.items())
-    size = f"dim {run.recipe.embedding.dim}" if run.recipe.embedding else ""
+    size = f"dim {run.recipe.embedding.dim}" if run.recipe.embedding and run.recipe.embedding.dim else ""
     return " ".join(filter(None, [run.method, options, size, f"seed {run.recipe.seed}"]))

@@ -39,6 +39,24 @@ def test_layer_norm_has_no_parameters_and_normalises_the_features():
     assert len(list(network.parameters())) == len(list(build().parameters()))
 
 
+def test_the_head_is_drawn_as_the_recipe_says():
+    head, other = (build(layer_norm=False, init=init).head for init in ("uniform", "fan_out"))
+    bound = head.in_features**-0.5
+    assert head.weight.abs().max() <= bound < other.weight.abs().max()
+    assert abs(other.weight.var().item() / (2 / 64) - 1) < 0.05
+    assert not other.bias.any()
+    assert head.bias.any()
+
+
+@pytest.mark.parametrize(("normalize", "expected"), [("half", [-1.0, 1.0]), ("imagenet", [-2.117904, 2.64])])
+def test_the_input_is_what_the_recipe_says(normalize, expected):
+    model = build_embedder({"name": "pixels"}, Embedding(), (16, 16, 3), ([0.4] * 3, [0.2] * 3), 0, normalize)
+    images = torch.stack([torch.zeros(3, 16, 16), torch.ones(3, 16, 16)])
+    normalised = (images - model.mean) / model.std
+    assert normalised.min() == pytest.approx(expected[0], abs=1e-5)
+    assert normalised.max() == pytest.approx(expected[1], abs=1e-5)
+
+
 def test_weights_come_from_the_seed_alone():
     torch.manual_seed(1)
     first = build(seed=3).state_dict()
@@ -61,3 +79,16 @@ def test_pixels_average_the_image_down():
 def test_too_small_an_image_is_an_error():
     with pytest.raises(DataError, match="at least 8x8 pixels, not 7x9"):
         BACKBONES.build("convnet", (7, 9, 1))
+
+
+def test_a_head_without_a_linear_layer_is_the_features_normalised_if_asked():
+    network = build_embedder({"name": "convnet"}, Embedding(dim=None, layer_norm=True), (32, 32, 1), MOMENTS, 0)
+    assert not list(network.head.parameters()) and network.embedding_dim == network.backbone.features
+    embeddings = network.eval()(torch.rand(4, 1, 32, 32)).detach()
+    assert embeddings.shape == (4, 128)
+    torch.testing.assert_close(embeddings.mean(1), torch.zeros(4), atol=1e-5, rtol=0)
+
+
+def test_a_head_may_lack_a_bias():
+    network = build_embedder({"name": "convnet"}, Embedding(dim=8, bias=False), (32, 32, 1), MOMENTS, 0)
+    assert [name for name, _ in network.head.named_parameters()] == ["weight"]
