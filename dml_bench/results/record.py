@@ -16,13 +16,17 @@ from dml_bench.errors import ResultsError
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of ``curve.csv``: what training looked like after an epoch (counted from 1)."""
+    """One line of ``curve.csv``: what training looked like after an epoch (counted from 1).
+
+    ``waiting``: seconds without a batch to go on with, of ``seconds``; null where it was not measured.
+    """
 
     epoch: int
     loss: float
     learning_rate: float
     images_per_second: float
     seconds: float
+    waiting: float | None = None
 
 
 @dataclass(frozen=True)
