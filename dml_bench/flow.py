@@ -98,6 +98,7 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
                 on_start=journal.note,
                 on_step=journal.step,
                 on_epoch=partial(_after_epoch, journal, keeper),
+                validation=keeper.latest if keeper and split.validation else None,
             )
             _select(journal, keeper)
             journal.centers_left = _centers_left(loss)

@@ -12,6 +12,7 @@ from dml_bench.recipe.weights import named_by_content
 APART = ("name", "description", "data_root", "seed")
 """Fields of a recipe that change no digit (or, like the seed, are told beside the id)."""
 
+GROUP = ("lr", "lr_factor", "weight_decay", "eps")
 LATER: dict[tuple[str, ...], Any] = {
     ("subset",): [],
     ("normalize",): "dataset",
@@ -23,6 +24,21 @@ LATER: dict[tuple[str, ...], Any] = {
     ("training", "sampler", "drop_last"): True,
     ("training", "steps"): None,
     ("training", "images"): None,
+    **{("training", part): dict.fromkeys(GROUP) for part in ("backbone", "head")},
+    ("training", "centers", "lr_factor"): None,
+    ("training", "centers", "eps"): None,
+    ("training", "decay"): "all",
+    ("training", "schedule_by"): "step",
+    ("training", "freeze"): [],
+    ("training", "head_epochs"): 0,
+    ("training", "clip_value"): None,
+    ("training", "clip_norm"): None,
+    ("training", "accumulate"): 1,
+    ("training", "chunk"): None,
+    ("training", "ema"): None,
+    ("training", "channels_last"): None,
+    ("training", "compile"): False,
+    ("training", "deterministic"): False,
     ("training", "augmentation", "crop"): "none",
     ("training", "augmentation", "crop_from"): None,
     ("training", "augmentation", "crop_scale"): [0.08, 1.0],

@@ -101,11 +101,28 @@ class Augmentation(Section):
         return bool(self.brightness or self.contrast or self.saturation or self.hue or self.blur)
 
 
-class Centers(Section):
-    """How the loss's own parameters are optimised; ``lr: null`` takes the optimizer's."""
+class Group(Section):
+    """How a part of what is trained is optimised; null takes the optimizer's own.
+
+    ``lr_factor``: multiplies the optimizer's rate, where ``lr`` does not replace it.
+    """
 
     lr: Positive | None = None
-    weight_decay: NonNegative = 0.0
+    lr_factor: Positive | None = None
+    weight_decay: NonNegative | None = None
+    eps: Positive | None = None
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> Group:
+        if self.lr is not None and self.lr_factor is not None:
+            raise ValueError("lr and lr_factor must not both be given")
+        return self
+
+
+class Centers(Group):
+    """How the loss's own parameters are optimised: without weight decay unless it is given."""
+
+    weight_decay: NonNegative | None = 0.0
 
 
 class Training(Section):
@@ -113,6 +130,23 @@ class Training(Section):
 
     Exactly one of ``epochs``, ``steps`` and ``images`` says how long: passes of the sampler, batches, or images drawn
     (the last batch is drawn whole).
+
+    ``backbone``, ``head``, ``centers``: rate, decay and eps of these parts, where they differ from the optimizer's.
+    ``decay``: whether weight decay spares the network's biases and the gammas and betas of its normalisations
+    (``weights``). ``schedule_by``: whether the schedule goes on with every step, or stands still within an epoch.
+    ``freeze``: parts of the network that stay as they are; see ``dml_bench.models.freezing``. ``head_epochs``: epochs
+    at the start in which only the head and the loss's own parameters learn.
+
+    ``clip_value``: largest entry of the gradient. ``clip_norm``: greatest length of the gradient of network and loss,
+    taken as one vector, after that. ``accumulate``: batches per optimizer step, which goes by the mean of their
+    gradients; pairs and triplets are formed within a batch only. ``chunk``: most images the network is given at once;
+    a larger batch goes through it twice, in parts, and the loss still compares all of its images. Batch normalisation
+    that is not frozen normalises by the part. ``ema``: decay of the running mean of the network's weights, which is
+    what is evaluated.
+
+    ``precision``: of the network's forward and backward pass. ``channels_last``: memory layout of images and weights;
+    null has it with bf16 and fp16. ``compile``: whether torch.compile makes the network faster. ``deterministic``:
+    whether operations that may differ between two runs are replaced, or refused where there is no replacement.
     """
 
     epochs: Count | None = 10
@@ -120,11 +154,25 @@ class Training(Section):
     images: Count | None = None
     sampler: Choice = {"name": "pxk"}
     optimizer: Choice = {"name": "adamw"}
+    backbone: Group = Group()
+    head: Group = Group()
     centers: Centers = Centers()
+    decay: Literal["all", "weights"] = "all"
     schedule: Choice = {"name": "cosine"}
+    schedule_by: Literal["step", "epoch"] = "step"
     warmup_epochs: NonNegative = 0.0
+    freeze: list[Literal["batch_norm", "batch_norm_affine", "stem", "trunk"]] = []
+    head_epochs: Annotated[int, Field(ge=0)] = 0
+    clip_value: Positive | None = None
+    clip_norm: Positive | None = None
+    accumulate: Count = 1
+    chunk: Count | None = None
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     augmentation: Augmentation = Augmentation()
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    channels_last: bool | None = None
+    compile: bool = False
+    deterministic: bool = False
     threads: Count = 1
 
     @model_validator(mode="before")
@@ -147,6 +195,8 @@ class Training(Section):
     def _warmed_up_before_the_end(self) -> Training:
         if self.epochs is not None and self.warmup_epochs > self.epochs:
             raise ValueError(f"warmup_epochs, {self.warmup_epochs:g}, must be at most epochs, {self.epochs}")
+        if self.epochs is not None and self.head_epochs >= self.epochs:
+            raise ValueError(f"head_epochs, {self.head_epochs}, must be less than epochs, {self.epochs}")
         return self
 
 

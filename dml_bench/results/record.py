@@ -18,7 +18,8 @@ from dml_bench.errors import ResultsError
 class Epoch:
     """One line of ``curve.csv``: what training looked like after an epoch (counted from 1).
 
-    ``score`` is what model selection measured after it, if it did.
+    ``waiting``: seconds without a batch to go on with, of ``seconds``; ``score``: what model selection measured after
+    the epoch. Either is null where it was not measured.
     """
 
     epoch: int
@@ -26,6 +27,7 @@ class Epoch:
     learning_rate: float
     images_per_second: float
     seconds: float
+    waiting: float | None = None
     score: float | None = None
 
 

@@ -11,7 +11,7 @@ def total_steps(settings: Training, sampler: Sampler) -> int:
     """Return the number of steps; the last batch of a budget in images is drawn whole.
 
     Raises:
-        OptionError: if training is over before the warm-up is.
+        OptionError: if training is over before a warm-up is.
     """
     if settings.epochs is not None:
         return settings.epochs * len(sampler)
@@ -19,6 +19,9 @@ def total_steps(settings: Training, sampler: Sampler) -> int:
     if settings.warmup_epochs * len(sampler) > steps:
         message = f"must be at most the {steps / len(sampler):.3g} epochs that training lasts"
         raise OptionError([Problem(("training", "warmup_epochs"), f"{message}, not {settings.warmup_epochs:g}")])
+    if settings.head_epochs * len(sampler) >= steps:
+        message = f"must be less than the {steps / len(sampler):.3g} epochs that training lasts"
+        raise OptionError([Problem(("training", "head_epochs"), f"{message}, not {settings.head_epochs}")])
     return steps
 
 

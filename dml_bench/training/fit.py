@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -13,29 +13,31 @@ from torch import Tensor, nn
 
 from dml_bench.data.dataset import ImageSet
 from dml_bench.data.informed import LearnsFromEpochs, LearnsFromSteps
-from dml_bench.data.samplers import build_sampler
+from dml_bench.data.samplers import Sampler, build_sampler
 from dml_bench.epoch import EpochContext
-from dml_bench.errors import TrainingError
+from dml_bench.errors import OptionError, Problem, TrainingError
 from dml_bench.losses.loss import Loss
+from dml_bench.models.freezing import freeze, head_only
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.schema import Training
-from dml_bench.training.batches import batches, taker
+from dml_bench.training.batches import Take, batches, taker
 from dml_bench.training.budget import duration, total_steps
 from dml_bench.training.listening import check_judge, drawing, epoch_context, judge
-from dml_bench.training.precision import autocast, lay_out
-from dml_bench.training.schedules import SCHEDULES, warm_up
-from dml_bench.training.sparse import build_optimizers, with_sparse_gradient
+from dml_bench.training.precision import arithmetic, check_precision
+from dml_bench.training.schedules import NEEDS_VALIDATION, SCHEDULES, HearsValidation, Schedule, paced
+from dml_bench.training.step import Learner
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch came to; ``loss`` is the mean over its steps."""
+    """What one epoch came to; ``loss`` is the mean over its batches, ``waiting`` seconds without a batch to go on."""
 
     epoch: int
     loss: float
     learning_rate: float
     images_per_second: float
     seconds: float
+    waiting: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ def fit(
     on_start: Callable[[str], None] = lambda coverage: None,
     on_step: Callable[[Step], None] = lambda step: None,
     on_epoch: Callable[[EpochResult], bool | None] = lambda epoch: None,
+    validation: Callable[[], float | None] | None = None,
 ) -> list[EpochResult]:
     """Train ``model`` and the parameters of ``loss`` in place; the weights after the last step are the result.
 
@@ -71,66 +74,120 @@ def fit(
         seed: of the batches, the augmentation and whatever network or loss draw; each epoch has generators of its own.
         device: where model and loss are.
         on_start: is told how many images the sampler draws in an epoch.
-        on_step: is told where training stands after each step.
-        on_epoch: is told what each epoch came to; training ends if it returns True.
+        on_step: is told where training stands after each batch.
+        on_epoch: is told what each epoch came to; training ends if it returns True. Meanwhile the model has the weights
+            that are evaluated: with ``ema`` their running mean.
+        validation: what the network was worth on held-out classes after the epoch that ``on_epoch`` was just told of,
+            the higher the better, or None if that was not measured; for schedules that go by it.
 
     Returns:
         What each epoch came to.
 
     Raises:
         TrainingError: if the loss is not finite, or a parameter of the loss is not trained.
-        OptionError: if the optimizer is not one for sparse gradients, which the loss has.
+        OptionError: if options do not go together with each other, the loss, the network or the device.
     """
-    lay_out(model, settings.precision)
+    check_precision(settings, device)
     sampler = build_sampler(settings.sampler, train)
     if isinstance(sampler, LearnsFromSteps):
         check_judge(loss)
-    optimizers = build_optimizers(settings.optimizer, _groups(model, loss, settings), with_sparse_gradient(loss))
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    rates = [group["lr"] for group in groups]
+    schedule = _schedule(settings, sampler, validation is not None)
     steps = total_steps(settings, sampler)
-    schedule = _build(SCHEDULES, settings.schedule, duration(settings, sampler))
-    factor = warm_up(schedule, settings.warmup_epochs, len(sampler))
-    take = taker(train, settings, device)
+    freeze(model, settings.freeze)
     before = {name: _trace(p) for name, p in loss.named_parameters()}
-    on_start(sampler.coverage)
-    curve = []
-    for epoch in range(1, -(-steps // len(sampler)) + 1):
-        length = min(len(sampler), steps - (epoch - 1) * len(sampler))  # the last epoch may be cut short
-        start, images, total = time.perf_counter(), 0, 0.0
-        with drawing(derive_seed(seed, "announcement", epoch), device):
-            _announce(epoch_context(model, train, seed=seed, epoch=epoch, device=device), loss, sampler)
-        model.train()
-        loss.train()
-        drawn = batches(take, train, sampler, settings, seed, epoch, device)
-        for step, (batch, labels, indices) in enumerate(islice(drawn, length)):
-            for group, rate in zip(groups, rates, strict=True):
-                group["lr"] = rate * factor(epoch - 1 + step / len(sampler))
-            with drawing(derive_seed(seed, "step", epoch, step), device):
-                with autocast(settings.precision, device):
-                    embeddings = model(lay_out(batch, settings.precision))
-                _check_finite("the network's output", embeddings, epoch, step)
-                value = loss(embeddings.float(), labels, indices)
-                _check_finite("the loss", value, epoch, step)
-            number = float(value.detach())
-            for optimizer in optimizers:
-                optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            for optimizer in optimizers:
-                optimizer.step()
-            loss.on_step()
-            if isinstance(sampler, LearnsFromSteps):
-                sampler.update(indices.cpu().numpy(), *judge(loss, embeddings.detach().float(), labels))
-            images, total = images + len(labels), total + number
-            on_step(Step(epoch, step + 1, length, number, images / (time.perf_counter() - start)))
-        seconds = time.perf_counter() - start
-        curve.append(EpochResult(epoch, total / length, groups[0]["lr"], images / seconds, seconds))
-        if on_epoch(curve[-1]):
-            break
+    curve: list[EpochResult] = []
+    with arithmetic(settings):
+        learner = Learner(model, loss, settings, seed, device)
+        factor = paced(schedule, settings, len(sampler))
+        training = _Fit(learner, train, sampler, taker(train, settings, device), factor, on_step)
+        on_start(sampler.coverage)
+        for epoch in range(1, -(-steps // len(sampler)) + 1):
+            length = min(len(sampler), steps - (epoch - 1) * len(sampler))  # the last epoch may be cut short
+            curve.append(training.epoch(epoch, length))
+            with learner.as_evaluated():
+                ends = on_epoch(curve[-1])
+            if validation and isinstance(schedule, HearsValidation) and (value := validation()) is not None:
+                schedule.on_validation(value)
+            if ends:
+                break
+        learner.finish()
+    if settings.head_epochs:
+        head_only(model, False)
     still = [name for name, p in loss.named_parameters() if p.requires_grad and torch.equal(_trace(p), before[name])]
     if still:
         raise TrainingError(f"training never moved the loss's {', '.join(still)}")
     return curve
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What goes on while training; ``factor`` is the schedule, warm-up included."""
+
+    learner: Learner
+    train: ImageSet
+    sampler: Sampler
+    take: Take
+    factor: Schedule
+    on_step: Callable[[Step], None]
+
+    def epoch(self, epoch: int, length: int) -> EpochResult:
+        """Train for ``length`` batches."""
+        start, images, total = time.perf_counter(), 0, 0.0
+        self._begin(epoch)
+        drawn = _Timed(islice(self._batches(epoch), length))
+        for step, (batch, labels, indices) in enumerate(drawn):
+            first = step - step % self.learner.settings.accumulate
+            together = min(self.learner.settings.accumulate, length - first)
+            if step == first:
+                self.learner.begin(self.factor(epoch - 1 + step / len(self.sampler)))
+            embeddings, value = self.learner.learn(batch, labels, indices, epoch, step, together)
+            if step == first + together - 1:
+                self.learner.step()
+            if isinstance(self.sampler, LearnsFromSteps):
+                self.sampler.update(indices.cpu().numpy(), *judge(self.learner.loss, embeddings, labels))
+            images, total = images + len(labels), total + value
+            self.on_step(Step(epoch, step + 1, length, value, images / (time.perf_counter() - start)))
+        seconds = time.perf_counter() - start
+        return EpochResult(epoch, total / length, self.learner.rate, images / seconds, seconds, drawn.waiting)
+
+    def _begin(self, epoch: int) -> None:
+        """Tell those who listen that an epoch begins, and switch to training mode."""
+        model, loss, seed, device = self.learner.model, self.learner.loss, self.learner.seed, self.learner.device
+        with drawing(derive_seed(seed, "announcement", epoch), device):
+            _announce(epoch_context(model, self.train, seed=seed, epoch=epoch, device=device), loss, self.sampler)
+        if self.learner.settings.head_epochs:
+            head_only(model, epoch <= self.learner.settings.head_epochs)
+        model.train()
+        loss.train()
+
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        learner = self.learner
+        return batches(self.take, self.train, self.sampler, learner.settings, learner.seed, epoch, learner.device)
+
+
+class _Timed:
+    """Pass batches on, and add up the seconds until each of them was there."""
+
+    def __init__(self, batches: Iterator[tuple[Tensor, Tensor, Tensor]]) -> None:
+        self._batches, self.waiting = batches, 0.0
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        return self
+
+    def __next__(self) -> tuple[Tensor, Tensor, Tensor]:
+        start = time.perf_counter()
+        try:
+            return next(self._batches)
+        finally:
+            self.waiting += time.perf_counter() - start
+
+
+def _schedule(settings: Training, sampler: Sampler, validated: bool) -> Schedule:
+    options = {key: value for key, value in settings.schedule.items() if key != "name"}
+    schedule: Schedule = SCHEDULES.build(settings.schedule["name"], duration(settings, sampler), **options)
+    if isinstance(schedule, HearsValidation) and not validated:
+        raise OptionError([Problem(("training", "schedule"), NEEDS_VALIDATION)])
+    return schedule
 
 
 def _trace(parameter: Tensor) -> Tensor:
@@ -139,31 +196,8 @@ def _trace(parameter: Tensor) -> Tensor:
     return parameter.detach().flatten(1).sum(1) if huge else parameter.detach().clone()
 
 
-def _check_finite(what: str, values: Tensor, epoch: int, step: int) -> None:
-    if not values.detach().isfinite().all():
-        where = f"in epoch {epoch}, step {step + 1}"
-        raise TrainingError(f"{what} is not finite {where}: try a lower learning rate, scale or margin")
-
-
 @torch.no_grad()
 def _announce(context: EpochContext, loss: Loss, sampler: Any) -> None:
     loss.on_epoch_start(context)
     if isinstance(sampler, LearnsFromEpochs):
         sampler.on_epoch_start(context)
-
-
-def _build(registry: Any, choice: Mapping[str, Any], *facts: Any) -> Any:
-    return registry.build(choice["name"], *facts, **{key: value for key, value in choice.items() if key != "name"})
-
-
-def _groups(model: nn.Module, loss: Loss, settings: Training) -> list[dict[str, Any]]:
-    """Return the optimizer's groups: the network, and each group of the loss at the rates the recipe gives it."""
-    own = settings.centers.lr or settings.optimizer["lr"]
-    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
-    for group in loss.param_groups(own):
-        groups.append({"params": group["params"], "lr": group["lr"], "weight_decay": settings.centers.weight_decay})
-    known = {id(p) for group in groups for p in group["params"]}
-    lost = [name for name, p in loss.named_parameters() if p.requires_grad and id(p) not in known]
-    if lost:
-        raise TrainingError(f"param_groups of {type(loss).__name__} leaves out {', '.join(lost)}")
-    return groups

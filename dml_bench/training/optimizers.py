@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import torch
@@ -12,7 +13,7 @@ from dml_bench.errors import OptionError, Problem
 from dml_bench.registry import NonNegative, Positive, Registry
 
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizers")
-"""Factories ``(groups, /, *, lr, weight_decay, ...) -> Optimizer``; ``groups`` may override lr and weight decay."""
+"""Factories ``(groups, /, *, lr, weight_decay, ...) -> Optimizer``; ``groups`` may override them, and ``eps``."""
 
 Groups = list[dict[str, Any]]
 Below1 = Annotated[float, Field(ge=0, lt=1)]
@@ -48,7 +49,37 @@ def adam(
     return torch.optim.Adam(groups, lr, (beta1, beta2), eps, weight_decay)
 
 
-@OPTIMIZERS.register("sgd")
+@OPTIMIZERS.register("rmsprop")
+def rmsprop(
+    groups: Groups,
+    /,
+    *,
+    lr: Positive = 1e-4,
+    weight_decay: NonNegative = 1e-4,
+    momentum: Below1 = 0.9,
+    alpha: Below1 = 0.99,
+    eps: Positive = 1e-8,
+    centered: bool = False,
+) -> Optimizer:
+    """Divide the gradient by the root of a running mean of its squares, with decay ``alpha``; then momentum.
+
+    ``centered``: divide by the running deviation instead.
+
+    Source: Tieleman & Hinton, Coursera lecture 6.5, 2012. Musgrave et al., A Metric Learning Reality Check, ECCV 2020,
+        train with lr 1e-6, weight decay 1e-4 and momentum 0.9.
+    """
+    return torch.optim.RMSprop(groups, lr, alpha, eps, weight_decay, momentum, centered)
+
+
+def _no_eps(recipe: Mapping[str, Any]) -> None:
+    """Refuse an eps of a part."""
+    parts = {part: recipe["training"].get(part) for part in ("backbone", "head", "centers")}
+    given = [part for part, own in parts.items() if isinstance(own, Mapping) and own.get("eps") is not None]
+    if given:
+        raise OptionError([Problem(("training", part, "eps"), "the optimizer sgd has no eps") for part in given])
+
+
+@OPTIMIZERS.register("sgd", beside=_no_eps)
 def sgd(
     groups: Groups,
     /,

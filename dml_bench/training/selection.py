@@ -94,13 +94,17 @@ class Keeper:
     def __init__(self, selection: Selection, modules: Sequence[nn.Module], measure: Callable[[], float]) -> None:
         self.selection, self._modules, self._measure = selection, modules, measure
         self.best, self.best_epoch, self.epoch = -math.inf, 0, 0
-        self._measured, self._worse = 0, 0
+        self._measured, self._worse, self._value = 0, 0, math.nan
         self._kept: list[dict[str, Any]] = []
 
     def after(self, epoch: int) -> float | None:
         """Measure if it is time to; return what was measured."""
         self.epoch = epoch
         return self._look() if epoch % self.selection.every == 0 else None
+
+    def latest(self) -> float | None:
+        """Return what was measured after the last epoch, if it was."""
+        return self._value if self._measured == self.epoch else None
 
     @property
     def is_out_of_patience(self) -> bool:
@@ -116,7 +120,7 @@ class Keeper:
 
     def _look(self) -> float:
         value = self._measure()
-        self._measured = self.epoch
+        self._measured, self._value = self.epoch, value
         if math.isnan(value):
             raise ValueError(f"{self.selection.metric} of the data to select on is not defined")
         self._worse += 1

@@ -34,11 +34,11 @@ def build_optimizers(choice: Mapping[str, Any], groups: Groups, sparse: Collecti
         return [OPTIMIZERS.build(choice["name"], groups, **options)]
     marks = {id(parameter) for parameter in sparse}
     dense, rows = ([_only(group, marks, inside) for group in groups] for inside in (False, True))
-    _check(choice["name"], [group for group in rows if group["params"]])
+    _check(choice["name"], choice.get("weight_decay", 0.0), [group for group in rows if group["params"]])
     return [
         OPTIMIZERS.build(choice["name"], [group for group in dense if group["params"]], **options),
         torch.optim.SparseAdam(
-            [{"params": group["params"], "lr": group["lr"]} for group in rows if group["params"]],
+            [{key: group[key] for key in ("params", "lr", "eps") if key in group} for group in rows if group["params"]],
             betas=(options["beta1"], options["beta2"]),
             eps=options["eps"],
         ),
@@ -49,11 +49,11 @@ def _only(group: dict[str, Any], marks: set[int], inside: bool) -> dict[str, Any
     return {**group, "params": [p for p in group["params"] if (id(p) in marks) == inside]}
 
 
-def _check(name: str, groups: Groups) -> None:
+def _check(name: str, decay: float, groups: Groups) -> None:
     problems = []
     if name not in ("adam", "adamw"):
         problems.append(Problem(("optimizer",), f"must be adam or adamw for sampled_classes, not {name}"))
-    if any(group["weight_decay"] for group in groups):
+    if any(group.get("weight_decay", decay) for group in groups):
         reason = "must be 0 for sampled_classes, whose steps leave most centers untouched"
         problems.append(Problem(("centers", "weight_decay"), reason))
     if problems:

@@ -26,7 +26,7 @@ def test_a_published_record_reads_back_equal(tmp_path):
     publish(tmp_path, record())
     assert find_run(tmp_path, "0123456789ab-s0") == record()
     assert (tmp_path / "0123456789ab-s0" / "curve.csv").read_text() == (
-        "epoch,loss,learning_rate,images_per_second,seconds,score\n1,2.0,0.1,100.0,1.0,\n"
+        "epoch,loss,learning_rate,images_per_second,seconds,waiting,score\n1,2.0,0.1,100.0,1.0,,\n"
     )
 
 

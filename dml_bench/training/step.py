@@ -1,0 +1,164 @@
+"""One optimizer step: gradients of one batch or several, whole or in parts, clipped, applied and averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from dml_bench.errors import OptionError, Problem, TrainingError
+from dml_bench.losses.loss import Loss
+from dml_bench.randomness import derive_seed
+from dml_bench.recipe.schema import Training
+from dml_bench.training.averaging import RunningMean
+from dml_bench.training.groups import parameter_groups
+from dml_bench.training.listening import drawing
+from dml_bench.training.precision import autocast, lay_out, scaler, widened
+from dml_bench.training.sparse import build_optimizers, with_sparse_gradient
+
+
+class Learner:
+    """Network, loss and optimizers, as one thing that learns from batches.
+
+    Args:
+        model: the network.
+        loss: where the network is.
+        settings: what the recipe says of training.
+        seed: of the run; whatever network or loss draw in a step has a seed of its own.
+        device: where model and loss are.
+
+    Raises:
+        OptionError: if the recipe's options do not go together with the network, the loss or the optimizer.
+    """
+
+    def __init__(self, model: nn.Module, loss: Loss, settings: Training, seed: int, device: torch.device) -> None:
+        self.model, self.loss, self.settings, self.seed, self.device = (
+            lay_out(model, settings),
+            loss,
+            settings,
+            seed,
+            device,
+        )
+        sparse = with_sparse_gradient(loss)
+        _check_clipping(settings, bool(sparse))
+        self.optimizers = build_optimizers(settings.optimizer, parameter_groups(model, loss, settings), sparse)
+        self._groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        self._rates = [group["lr"] for group in self._groups]
+        self._network = torch.compile(model) if settings.compile else model
+        self._scaler = scaler(settings, device)
+        self._mean = RunningMean(model, settings.ema) if settings.ema else None
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the first group, which is the network's."""
+        return float(self._groups[0]["lr"])
+
+    def begin(self, factor: float) -> None:
+        """Begin an optimizer step with ``factor`` times the learning rates."""
+        for group, rate in zip(self._groups, self._rates, strict=True):
+            group["lr"] = rate * factor
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def learn(
+        self, images: Tensor, labels: Tensor, indices: Tensor, epoch: int, step: int, together: int = 1
+    ) -> tuple[Tensor, float]:
+        """Add the gradient of one of ``together`` batches whose mean counts; return its embeddings and its loss.
+
+        Raises:
+            TrainingError: if the network's output or the loss is not finite.
+        """
+        seed = derive_seed(self.seed, "step", epoch, step)
+        parts = self._parts(images)
+        with drawing(seed, self.device):
+            embeddings = self._embed(images) if len(parts) == 1 else self._first_pass(parts)
+            _check_finite("the network's output", embeddings, epoch, step)
+            value = self.loss(embeddings, labels, indices)
+            _check_finite("the loss", value, epoch, step)
+        if not value.requires_grad:
+            raise TrainingError(f"nothing that the loss depends on learns in epoch {epoch}")
+        self._scaler.scale(value / together).backward()
+        if len(parts) > 1 and embeddings.grad is not None:
+            with drawing(seed, self.device):
+                self._second_pass(parts, embeddings.grad)
+        return embeddings.detach(), float(value.detach())
+
+    def step(self) -> None:
+        """Apply what was learned, and tell the loss."""
+        settings = self.settings
+        if settings.clip_value or settings.clip_norm:
+            self._clip()
+        for optimizer in self.optimizers:
+            self._scaler.step(optimizer)
+        self._scaler.update()
+        self.loss.on_step()
+        if self._mean:
+            self._mean.update()
+
+    def as_evaluated(self) -> AbstractContextManager[None]:
+        """Put the weights that are evaluated into the network for a while."""
+        return self._mean.in_place() if self._mean else nullcontext()
+
+    def finish(self) -> None:
+        """Leave the weights that are evaluated in the network."""
+        if self._mean:
+            self._mean.swap()
+
+    def _embed(self, images: Tensor) -> Tensor:
+        with autocast(self.settings, self.device):
+            embeddings: Tensor = self._network(lay_out(images, self.settings))
+        return widened(embeddings)
+
+    def _parts(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Cut a batch into parts of nearly equal size, so that none is left with a single image."""
+        return images.tensor_split(-(-len(images) // (self.settings.chunk or len(images))))
+
+    def _first_pass(self, parts: tuple[Tensor, ...]) -> Tensor:
+        """Return the embeddings of all parts, for the loss to give them a gradient."""
+        with _without_gradient(self.model):
+            embeddings = torch.cat([self._embed(part) for part in parts])
+        return embeddings.requires_grad_()
+
+    def _second_pass(self, parts: tuple[Tensor, ...], gradient: Tensor) -> None:
+        """Go through the network once more, part by part, with the gradient that the loss gave the embeddings.
+
+        Source: Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup, 2021.
+        """
+        for part, share in zip(parts, gradient.tensor_split(len(parts)), strict=True):
+            embeddings = self._embed(part)
+            if embeddings.requires_grad:
+                embeddings.backward(share)
+
+    def _clip(self) -> None:
+        for optimizer in self.optimizers:
+            self._scaler.unscale_(optimizer)
+        parameters = [parameter for group in self._groups for parameter in group["params"]]
+        if self.settings.clip_value:
+            nn.utils.clip_grad_value_(parameters, self.settings.clip_value)
+        if self.settings.clip_norm:
+            nn.utils.clip_grad_norm_(parameters, self.settings.clip_norm)
+
+
+@contextmanager
+def _without_gradient(model: nn.Module) -> Iterator[None]:
+    """Let a pass through ``model`` leave no trace: neither a graph, nor new statistics of batch normalisation."""
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    with torch.no_grad():
+        yield
+        for buffer, value in before:
+            buffer.copy_(value)
+
+
+def _check_clipping(settings: Training, sparse: bool) -> None:
+    given = [name for name in ("clip_value", "clip_norm") if getattr(settings, name) is not None]
+    if sparse and given:
+        reason = "must be null for sampled_classes, whose gradient is sparse"
+        raise OptionError([Problem(("training", name), reason) for name in given])
+
+
+def _check_finite(what: str, values: Tensor, epoch: int, step: int) -> None:
+    if not values.detach().isfinite().all():
+        where = f"in epoch {epoch}, step {step + 1}"
+        raise TrainingError(f"{what} is not finite {where}: try a lower learning rate, scale or margin")
