@@ -91,7 +91,7 @@ def cut(
 
     def resize(rows: range) -> None:
         for row in rows:
-            pixels = torch.from_numpy(np.ascontiguousarray(crops[row]))
+            pixels = torch.from_numpy(crops[row].copy())  # of a read-only map, and in one piece
             batch[row] = _resized(pixels, size)
 
     parts = [range(start, len(crops), threads) for start in range(threads)]

@@ -23,7 +23,7 @@ from pydantic import Field
 from dml_bench.data.cache import Arrays, cache_folder, cached_rows
 from dml_bench.data.dataset import ImageSet, Split
 from dml_bench.data.listing import GALLERY, QUERY, TEST, TRAIN, Listing, make_split
-from dml_bench.data.photo import Color, centre_crop, pixels_of, read_photo, resize, shrink
+from dml_bench.data.photo import Color, centre_crop, pixels_of, read_photo, resize, shrink, squeeze
 from dml_bench.data.pictures import (
     ImageArray,
     Images,
@@ -55,6 +55,14 @@ class Transform:
         return pixels_of(centre_crop(resize(photo, self.resize), self.size))
 
 
+class SquareTransform(Transform):
+    """The same, but both sides are resized to ``resize`` pixels, whatever the photo's shape."""
+
+    def __call__(self, photo: Image.Image) -> Images:
+        """Return ``(H, W, C)`` uint8."""
+        return super().__call__(squeeze(photo, self.resize))
+
+
 @dataclass(frozen=True)
 class Shrink:
     """Keep the whole photo, its short side reduced to so many pixels."""
@@ -66,7 +74,23 @@ class Shrink:
         return pixels_of(shrink(photo, self.short_side))
 
 
-def decode(listing: Listing, /, *, image_size: Side = 64, resize: Side | None = None, color: Color = "rgb") -> Split:
+class SquareShrink(Shrink):
+    """Keep the whole photo, both sides resized to so many pixels."""
+
+    def __call__(self, photo: Image.Image) -> Images:
+        """Return ``(H, W, C)`` uint8."""
+        return pixels_of(squeeze(photo, self.short_side))
+
+
+def decode(
+    listing: Listing,
+    /,
+    *,
+    image_size: Side = 64,
+    resize: Side | None = None,
+    square: bool = False,
+    color: Color = "rgb",
+) -> Split:
     """Turn the files of a data set into images.
 
     Args:
@@ -74,6 +98,7 @@ def decode(listing: Listing, /, *, image_size: Side = 64, resize: Side | None = 
         image_size: height and width of the images, pixels.
         resize: short side that a photo is resized to before its centre is cut out; null takes ``image_size``. The
             protocol of most papers is 256 and 224.
+        square: whether both sides are resized to it instead, which changes the shape of things.
         color: ``rgb`` or ``grey``.
 
     Raises:
@@ -82,7 +107,7 @@ def decode(listing: Listing, /, *, image_size: Side = 64, resize: Side | None = 
     """
     if resize is not None and resize < image_size:
         raise OptionError([Problem(("resize",), f"must be at least image_size, {image_size}, not {resize}")])
-    transform = Transform(resize or image_size, image_size, color)
+    transform = (SquareTransform if square else Transform)(resize or image_size, image_size, color)
     images, digests = _images(listing, transform)
     parts = (_part(listing, listing.part(*roles), images, digests, transform) for roles in _PARTS)
     return make_split(listing, *parts)
@@ -101,7 +126,8 @@ def _part(
         sha.update(b"" if facts is None else np.ascontiguousarray(facts).data)
 
     def whole(short_side: int) -> Photos:
-        return _photos(listing, rows, short_side, transform.color)
+        render = (SquareShrink if isinstance(transform, SquareTransform) else Shrink)(short_side)
+        return _photos(listing, rows, render, transform.color)
 
     return ImageSet(SelectedImages.of(images, rows), labels, names, supers, sha.hexdigest(), whole)
 
@@ -129,17 +155,17 @@ def _images(listing: Listing, transform: Transform) -> tuple[ImageArray, Callabl
     return LazyImages(shape, make), lambda: np.stack([_digest(data) for _, data in _files(listing, rows)])
 
 
-def _photos(listing: Listing, rows: Rows, short_side: int, color: Color) -> Photos:
+def _photos(listing: Listing, rows: Rows, render: Shrink, color: Color) -> Photos:
     """Return some of the photos whole."""
     chosen = hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
     key = {"dataset": listing.name, "source": listing.fingerprint, "decoded by": pillow_version, "version": 1}
-    render = Shrink(short_side)
+    key |= {"square": True} if isinstance(render, SquareShrink) else {}
 
     def pieces() -> Iterator[Arrays]:
         return (pack([photo]) for photo, _ in _decoded(listing, rows, render, color, say=True))
 
     try:
-        arrays = cached_rows({**key, "rows": chosen, "short side": short_side, "color": color}, pieces)
+        arrays = cached_rows({**key, "rows": chosen, "short side": render.short_side, "color": color}, pieces)
         return PackedPhotos(arrays["pixels"], arrays["shapes"])
     except (OSError, RuntimeError) as error:
         _say_uncached(listing, error)

@@ -88,6 +88,14 @@ def shrink(photo: Image.Image, short_side: int) -> Image.Image:
     return photo if min(photo.size) <= short_side else resize(photo, short_side)
 
 
+def squeeze(photo: Image.Image, side: int) -> Image.Image:
+    """Resize both sides to ``side`` pixels, antialiased, whatever the photo's shape.
+
+    Source: torchvision's ``Resize`` with two numbers, on a Pillow image.
+    """
+    return photo if photo.size == (side, side) else photo.resize((side, side), Image.Resampling.BILINEAR)
+
+
 def resize(photo: Image.Image, short_side: int) -> Image.Image:
     """Give the short side this many pixels, bilinearly with antialiasing; the long side is rounded down.
 

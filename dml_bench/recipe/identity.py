@@ -17,6 +17,7 @@ LATER: dict[tuple[str, ...], Any] = {
     ("subset",): [],
     ("normalize",): "dataset",
     ("selection",): {"name": "last"},
+    ("dataset", "square"): False,
     ("backbone", "pooling"): "mean",
     ("embedding", "init"): "uniform",
     ("embedding", "bias"): True,

@@ -86,3 +86,10 @@ def test_what_is_handed_over_is_every_pixel_in_order():
     flat, shapes = hand_over(images, CPU)
     assert shapes == [image.shape for image in images]
     np.testing.assert_array_equal(flat.numpy(), np.concatenate([image.ravel() for image in images]))
+
+
+def test_photos_of_a_read_only_map_are_cut_without_a_warning():
+    (photo,) = photos(1)
+    photo.setflags(write=False)
+    whole = torch.tensor([[0, 0, *photo.shape[:2]]])
+    assert cut([photo], whole, 20, CPU).shape == (1, 20, 20, 3)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dml_bench.data.decoding import SquareShrink, SquareTransform
 from dml_bench.data.photo import centre_crop, read_photo, resize
 from dml_bench.errors import DataError
 
@@ -80,3 +81,13 @@ def test_the_test_time_transform_is_torchvisions(width, height):
     top, left = round((new[1] - 224) / 2.0), round((new[0] - 224) / 2.0)
     theirs = theirs.crop((left, top, left + 224, top + 224))
     np.testing.assert_array_equal(np.asarray(centre_crop(resize(image, 256), 224)), np.asarray(theirs))
+
+
+def test_a_square_transform_changes_the_shape_of_things():
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8))
+    squeezed = photo.resize((20, 20), Image.Resampling.BILINEAR)
+    expected = np.asarray(squeezed.crop((2, 2, 18, 18)))
+    np.testing.assert_array_equal(SquareTransform(20, 16, "rgb")(photo), expected)
+    np.testing.assert_array_equal(
+        SquareShrink(24)(photo), np.asarray(photo.resize((24, 24), Image.Resampling.BILINEAR))
+    )
