@@ -129,7 +129,7 @@ class Learner:
         for part, share in zip(parts, gradient.tensor_split(len(parts)), strict=True):
             embeddings = self._embed(part)
             if embeddings.requires_grad:
-                embeddings.backward(share)
+                torch.autograd.backward(embeddings, share)
 
     def _clip(self) -> None:
         for optimizer in self.optimizers:
