@@ -67,7 +67,12 @@ def test_the_loss_hears_of_optimizer_steps_only(small):
     assert int(loss.steps) == 9  # of 4, 4 and 2 batches
 
 
-PARTS = {"norm_softmax": {}, "recall_at_k": {"k": [4, 8], "hit_temperature": 4.0}, "triplet_all": {}, "softtriple": {"centers_per_class": 2}}
+PARTS = {
+    "norm_softmax": {},
+    "recall_at_k": {"k": [4, 8], "hit_temperature": 4.0},
+    "triplet_all": {},
+    "softtriple": {"centers_per_class": 2},
+}
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 8, 23, 24])
