@@ -53,11 +53,8 @@ def _network(model: nn.Module, settings: Training) -> Groups:
 
 
 def _loss(loss: Loss, settings: Training) -> Groups:
-    options = _options(settings.centers, settings.optimizer)
-    groups = [
-        {**options, "params": group["params"], "lr": group["lr"]}
-        for group in loss.param_groups(options.get("lr", settings.optimizer["lr"]))
-    ]
+    options = {"lr": settings.optimizer["lr"], **_options(settings.centers, settings.optimizer)}
+    groups = [{**options, "params": part["params"], "lr": part["lr"]} for part in loss.param_groups(options["lr"])]
     known = {id(p) for group in groups for p in group["params"]}
     lost = [name for name, p in loss.named_parameters() if p.requires_grad and id(p) not in known]
     if lost:

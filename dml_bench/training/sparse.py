@@ -38,7 +38,7 @@ def build_optimizers(choice: Mapping[str, Any], groups: Groups, sparse: Collecti
     return [
         OPTIMIZERS.build(choice["name"], [group for group in dense if group["params"]], **options),
         torch.optim.SparseAdam(
-            [{key: group[key] for key in ("params", "lr", "eps") if key in group} for group in rows if group["params"]],
+            [_known(group) for group in rows if group["params"]],
             betas=(options["beta1"], options["beta2"]),
             eps=options["eps"],
         ),
@@ -47,6 +47,11 @@ def build_optimizers(choice: Mapping[str, Any], groups: Groups, sparse: Collecti
 
 def _only(group: dict[str, Any], marks: set[int], inside: bool) -> dict[str, Any]:
     return {**group, "params": [p for p in group["params"] if (id(p) in marks) == inside]}
+
+
+def _known(group: dict[str, Any]) -> dict[str, Any]:
+    """Return what SparseAdam takes: it has no weight decay."""
+    return {name: value for name, value in group.items() if name != "weight_decay"}
 
 
 def _check(name: str, decay: float, groups: Groups) -> None:

@@ -34,13 +34,8 @@ class Learner:
     """
 
     def __init__(self, model: nn.Module, loss: Loss, settings: Training, seed: int, device: torch.device) -> None:
-        self.model, self.loss, self.settings, self.seed, self.device = (
-            lay_out(model, settings),
-            loss,
-            settings,
-            seed,
-            device,
-        )
+        self.model: nn.Module = lay_out(model, settings)
+        self.loss, self.settings, self.seed, self.device = loss, settings, seed, device
         sparse = with_sparse_gradient(loss)
         _check_clipping(settings, bool(sparse))
         self.optimizers = build_optimizers(settings.optimizer, parameter_groups(model, loss, settings), sparse)
@@ -129,7 +124,7 @@ class Learner:
         for part, share in zip(parts, gradient.tensor_split(len(parts)), strict=True):
             embeddings = self._embed(part)
             if embeddings.requires_grad:
-                embeddings.backward(share)
+                torch.autograd.backward(embeddings, share)
 
     def _clip(self) -> None:
         for optimizer in self.optimizers:
