@@ -23,7 +23,7 @@ from pydantic import Field
 from dml_bench.data.cache import Arrays, cache_folder, cached_rows
 from dml_bench.data.dataset import ImageSet, Split
 from dml_bench.data.listing import GALLERY, QUERY, TEST, TRAIN, Listing, make_split
-from dml_bench.data.photo import Color, centre_crop, pixels_of, read_photo, resize, shrink, squeeze
+from dml_bench.data.photo import Color, pixels_of, read_photo, resize_and_crop, shrink, squeeze
 from dml_bench.data.pictures import (
     ImageArray,
     Images,
@@ -52,7 +52,7 @@ class Transform:
 
     def __call__(self, photo: Image.Image) -> Images:
         """Return ``(H, W, C)`` uint8."""
-        return pixels_of(centre_crop(resize(photo, self.resize), self.size))
+        return pixels_of(resize_and_crop(photo, self.resize, self.size))
 
 
 class SquareTransform(Transform):

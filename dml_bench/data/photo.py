@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from dml_bench.errors import DataError
 
@@ -69,7 +69,8 @@ def convert(image: Image.Image, color: Color = "rgb") -> Image.Image:
         ValueError: for numbers that have no natural brightness: floats, and integers above 65535.
     """
     mode = "L" if color == "grey" else "RGB"
-    upright = ImageOps.exif_transpose(image)
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    upright = ImageOps.exif_transpose(image) if turned else image  # which copies even if nothing is to be turned
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         upright = ImageChops.invert(upright)  # Pillow takes every such JPEG for Adobe's, which stores it inverted
     if upright.mode.startswith("I"):
@@ -80,7 +81,7 @@ def convert(image: Image.Image, color: Color = "rgb") -> Image.Image:
         layer = upright.convert("RGBA")
         paper = Image.new("RGBA", layer.size, "white")
         upright = Image.alpha_composite(paper, layer).convert("RGB")
-    return upright.convert(mode)
+    return upright if upright.mode == mode else upright.convert(mode)
 
 
 def shrink(photo: Image.Image, short_side: int) -> Image.Image:
@@ -101,20 +102,43 @@ def resize(photo: Image.Image, short_side: int) -> Image.Image:
 
     Source: the ``Resize`` of torchvision on a Pillow image, which the published protocols use.
     """
+    size = _resized(photo, short_side)
+    return photo if size == photo.size else photo.resize(size, Image.Resampling.BILINEAR)
+
+
+def resize_and_crop(photo: Image.Image, short_side: int, size: int) -> Image.Image:
+    """Resize the short side and cut out the central square, as torchvision rounds; both in pixels.
+
+    The pixels are those of ``Resize`` and ``CenterCrop``, digit for digit; some that would be cut off are not computed.
+
+    Args:
+        photo: of any size.
+        short_side: at least ``size``.
+        size: of the square.
+    """
+    width, height = _resized(photo, short_side)
+    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
+    (x, x_box), (y, y_box) = _needed(photo.width, width, left, size), _needed(photo.height, height, top, size)
+    box = (x_box[0], y_box[0], x_box[1], y_box[1])
+    part = photo.resize((width if x else size, height if y else size), Image.Resampling.BILINEAR, box)
+    return part.crop((x, y, x + size, y + size))
+
+
+def _resized(photo: Image.Image, short_side: int) -> tuple[int, int]:
     width, height = photo.size
-    short, long = min(width, height), max(width, height)
-    if short == short_side:
-        return photo
-    other = max(1, int(short_side * long / short))
-    return photo.resize(
-        (short_side, other) if width <= height else (other, short_side), resample=Image.Resampling.BILINEAR
-    )
+    other = max(1, int(short_side * max(width, height) / min(width, height)))
+    return (short_side, other) if width <= height else (other, short_side)
 
 
-def centre_crop(photo: Image.Image, size: int) -> Image.Image:
-    """Cut the central square of ``size`` pixels out of a photo that is at least as large, as torchvision rounds."""
-    left, top = round((photo.width - size) / 2.0), round((photo.height - size) / 2.0)
-    return photo.crop((left, top, left + size, top + size))
+def _needed(pixels: int, resized: int, start: int, size: int) -> tuple[int, tuple[float, float]]:
+    """Return where the crop starts in what is to be computed along one side, and the part of the photo that gives it.
+
+    Pillow keeps the part in 32 bits. Unless the scale is a sum of few powers of two, that rounds and moves the weights
+    of the pixels, and the whole side has to be computed.
+    """
+    if pixels * 256 % resized:
+        return start, (0.0, float(pixels))
+    return 0, (start * pixels / resized, (start + size) * pixels / resized)
 
 
 def pixels_of(photo: Image.Image) -> npt.NDArray[np.uint8]:
