@@ -91,7 +91,7 @@ def cut(
 
     def resize(rows: range) -> None:
         for row in rows:
-            pixels = torch.from_numpy(np.ascontiguousarray(crops[row]))
+            pixels = torch.from_numpy(np.array(crops[row]))  # a copy: torch warns of memory that is read-only
             batch[row] = _resized(pixels, size)
 
     parts = [range(start, len(crops), threads) for start in range(threads)]
