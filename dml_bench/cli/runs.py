@@ -66,6 +66,8 @@ def run(
         _run_all(console, grid, todo, where, jobs or default_jobs(todo, where))
     records = grid.records()
     _report(console, records, grid.folder / "report")
+    if isinstance(source, dict):
+        _judge(console, records)
     if any(record.status == "failed" for record in records):
         raise typer.Exit(1)
 
@@ -122,6 +124,14 @@ def _keep(console: Console, document: dict[str, Any], changes: Sequence[str], gr
     chosen = f"{recipe.dataset['image_size']} pixels, {epochs} epochs, seeds n={seeds}"
     note = f"Recipe chosen from the data: {file} ({chosen}); edit and run it"
     console.print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+def _judge(console: Console, records: Sequence[RunRecord]) -> None:
+    """Say so if training on the user's own images was no use."""
+    from dml_bench.runners.own_data import verdict
+
+    if said := verdict(records):
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def _run_all(console: Console, grid: Plan, todo: Sequence[Run], device: str, jobs: int) -> None:

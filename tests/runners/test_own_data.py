@@ -18,7 +18,8 @@ from dml_bench.data.samplers import pxk
 from dml_bench.errors import DataError, RecipeError, ResultsError
 from dml_bench.flow import VOCABULARY
 from dml_bench.recipe.reader import read_recipe
-from dml_bench.runners.own_data import choose, keep_recipe, own_recipe
+from dml_bench.results.record import RunRecord
+from dml_bench.runners.own_data import choose, keep_recipe, multiplies_bf16, own_recipe, verdict
 
 
 class Nowhere:
@@ -46,17 +47,18 @@ def listing(train, test, roles=None):
 sizes = st.lists(st.integers(1, 60), min_size=2, max_size=60).filter(lambda counts: max(counts) > 1)
 
 
-@given(train=sizes, test=sizes, side=st.integers(1, 4000))
+@given(train=sizes, test=sizes, side=st.integers(1, 4000), quick=st.booleans())
 @settings(max_examples=20, deadline=None)
-def test_any_data_gives_a_valid_recipe_that_its_sampler_can_draw(train, test, side):
-    document = choose(listing(train, test), side, "my images")
+def test_any_data_gives_a_valid_recipe_that_its_sampler_can_draw(train, test, side, quick):
+    document = choose(listing(train, test), side, "my images", quick=quick)
     runs = read_recipe({"name": "mine", **document}, VOCABULARY)
     kinds = {run.method for run in runs}
     assert kinds == {"norm_softmax", "proxy_anchor", "softtriple", "multi_similarity", "raw_pixels", "untrained"}
     training = runs[0].recipe.training
     size = document["dataset"]["image_size"]
     assert 3 <= training.epochs <= 60
-    assert training.epochs == 3 or training.epochs * sum(train) * size**2 <= 50_000 * 32**2
+    assert training.epochs == 3 or training.epochs * sum(train) * size**2 <= (60_000 if quick else 30_000) * 48**2
+    assert training.precision == ("bf16" if quick else "fp32")
     options = {key: value for key, value in training.sampler.items() if key != "name"}
     labels = np.repeat(np.arange(len(train)), train).astype(np.int64)
     batch = next(iter(pxk(labels, **options).batches(np.random.default_rng(0))))
@@ -66,10 +68,37 @@ def test_any_data_gives_a_valid_recipe_that_its_sampler_can_draw(train, test, si
 
 @pytest.mark.parametrize(
     ("images", "side", "size"),
-    [(400, 300, 48), (2000, 300, 32), (400, 48, 48), (400, 20, 32), (2000, 20, 32)],
+    [(400, 300, 48), (4000, 300, 48), (4010, 300, 32), (400, 48, 48), (400, 20, 32), (9000, 20, 32)],
 )
 def test_image_size_follows_from_number_and_size_of_photos(images, side, size):
-    assert choose(listing([images // 10] * 10, [5, 5]), side, "x")["dataset"]["image_size"] == size
+    data = listing([images // 10] * 10, [5, 5])
+    assert choose(data, side, "x", quick=True)["dataset"]["image_size"] == size
+
+
+def test_a_processor_without_bfloat16_trains_half_as_long(tmp_path):
+    (tmp_path / "cpuinfo").write_text("flags : fpu avx512f avx512_bf16 sse\n")
+    assert multiplies_bf16(tmp_path / "cpuinfo")
+    assert not multiplies_bf16(tmp_path / "missing")
+    data = listing([20] * 50, [20] * 50)
+    epochs = [choose(data, 100, "x", quick=quick)["training"]["epochs"] for quick in (True, False)]
+    assert epochs == [60, 30]
+
+
+def scores(loss, recall, precision, status="ok"):
+    """Return a record with these scores."""
+    metrics = {"recall@1": recall, "map@r": precision} if status == "ok" else {}
+    return RunRecord("mine", "r", "p", 0, "folder", loss, "convnet", 8, status, metrics=metrics)
+
+
+def test_a_loss_that_is_not_above_raw_pixels_is_named():
+    floor = scores("raw_pixels", 0.5, 0.2)
+    untrained = scores("untrained", 0.1, 0.1)
+    above, mixed, below = scores("arcface", 0.6, 0.3), scores("triplet", 0.6, 0.2), scores("contrastive", 0.4, 0.3)
+    assert verdict([above, floor, untrained]) == ""
+    assert verdict([above, mixed, below, floor]).startswith("Not every loss (triplet, contrastive not) is above")
+    assert verdict([mixed, below, floor, scores("lost", 0, 0, "failed")]).startswith("No loss is above raw pixels")
+    assert verdict([floor, scores("arcface", 0.9, 0.3), scores("arcface", 0.2, 0.3)]) == ""  # the mean over seeds
+    assert verdict([mixed, below]) == ""
 
 
 def test_few_images_get_two_seeds_and_every_class_in_reach():
@@ -77,7 +106,7 @@ def test_few_images_get_two_seeds_and_every_class_in_reach():
     assert document["seeds"] == [0, 1]
     assert document["training"]["sampler"] == {"name": "pxk", "classes_per_batch": 2, "images_per_class": 3}
     assert document["training"]["epochs"] == 60
-    assert choose(listing([40] * 50, [40] * 50), 200, "x")["seeds"] == [0]
+    assert choose(listing([40] * 50, [40] * 50), 200, "x", quick=True)["seeds"] == [0]
 
 
 @pytest.mark.parametrize(
