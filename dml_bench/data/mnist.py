@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +23,9 @@ GARMENTS = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
+LARGEST = 1 << 26
+"""Bytes that an IDX file may hold, unpacked; the largest one of these sets holds 47,040,016."""
+
 Size = Annotated[int, Field(ge=8, le=256)]
 
 
@@ -100,12 +102,12 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         DataError: naming the file, if it is damaged, cut off, longer than it says or no IDX file of bytes.
     """
     with naming(path):
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            try:
-                data = gzip.decompress(data)
-            except zlib.error as error:
-                raise OSError(f"damaged: {error}") from error
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with (gzip.open if packed else open)(path, "rb") as file:
+            data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise DataError(f"{path}: holds more than {LARGEST:,} bytes")
     if len(data) < 4 or data[:3] != b"\0\0\x08" or not 1 <= data[3] <= 4 or len(data) < 4 + 4 * data[3]:
         raise DataError(f"{path}: not an IDX file of bytes")
     shape = struct.unpack_from(f">{data[3]}I", data, 4)
