@@ -1,6 +1,7 @@
 """``dml-bench data``: what it says of a whole, a damaged and an incomplete copy."""
 
 import io
+import re
 
 import pytest
 from PIL import Image
@@ -77,4 +78,7 @@ def test_list_tells_what_is_here(tmp_path):
 
 def test_fetch_says_what_it_cannot(tmp_path):
     result = CliRunner().invoke(data_app, ["fetch", "inshop", "--data-root", str(tmp_path)])
-    assert "see http://mmlab" in str(result.exception)
+    assert re.search(
+        r"get Img/img\.zip and .* from http://mmlab.* by hand, and put it into .*inshop", str(result.exception)
+    )
+    assert "By hand: 101_ObjectCategories.tar.gz from http" in call("info", "caltech101")

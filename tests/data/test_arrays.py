@@ -128,7 +128,10 @@ def test_the_real_garments(data_root):
     files = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
     assert [hashlib.md5((folder / name).read_bytes()).hexdigest() for name in files] == sums
     split = DATASETS.build("fashion_mnist", data_root)
-    assert set(split.train.class_counts) == set(split.test.class_counts) == {7000}
+    assert split.train.class_counts.tolist() == split.test.class_counts.tolist() == [7000] * 5
+    closed = DATASETS.build("fashion_mnist", data_root, split="official_closed")
+    assert closed.train.class_counts.tolist() == [6000] * 10
+    assert closed.test.class_counts.tolist() == [1000] * 10
     assert split.digest == DATASETS.build("fashion_mnist", data_root).digest
 
 
