@@ -35,20 +35,22 @@ def split_arrays(
         image_size: height and width of the images returned.
         super_labels: ``(C,)`` the super-class of each class.
     """
+
+    def groups(labels: Labels) -> Labels | None:
+        return None if super_labels is None else super_labels[labels]
+
     halves = [(_resized(name, images, image_size), labels) for images, labels in halves]
     if rule == "official_closed":
-        parts = [ImageSet(images, labels, class_names) for images, labels in halves]
-        return Split(name, parts[0], parts[1], super_labels=super_labels, variant=(rule,))
+        parts = [ImageSet(images, labels, class_names, groups(labels)) for images, labels in halves]
+        return Split(name, parts[0], parts[1], variant=(rule,))
     images = np.concatenate([images for images, _ in halves])
     labels = np.concatenate([labels for _, labels in halves])
     middle = (len(class_names) + 1) // 2
     first = labels < middle
-    supers = None if super_labels is None else np.unique(super_labels[:middle], return_inverse=True)[1].astype(np.int64)
     return Split(
         name,
-        ImageSet(images[first], labels[first], class_names[:middle]),
-        ImageSet(images[~first], labels[~first] - middle, class_names[middle:]),
-        super_labels=supers,
+        ImageSet(images[first], labels[first], class_names[:middle], groups(labels[first])),
+        ImageSet(images[~first], labels[~first] - middle, class_names[middle:], groups(labels[~first])),
     )
 
 

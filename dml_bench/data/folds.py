@@ -32,11 +32,5 @@ def folds(train: ImageSet, k: int, seed: int = 0, name: str = "fold") -> Iterato
     order = np.random.default_rng(derive_seed(seed, "folds")).permutation(classes)
     for number in range(k):
         held_out = np.isin(train.labels, order[number::k])
-        parts = _part(train, ~held_out), _part(train, held_out)
+        parts = (train.select(np.flatnonzero(chosen)) for chosen in (~held_out, held_out))
         yield Split(f"{name}-{number + 1}of{k}", *parts, variant=("validation",))
-
-
-def _part(train: ImageSet, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> ImageSet:
-    kept, labels = np.unique(train.labels[chosen], return_inverse=True)
-    names = tuple(train.class_names[label] for label in kept)
-    return ImageSet(train.images[np.flatnonzero(chosen)], labels.astype(np.int64), names)

@@ -19,6 +19,7 @@ from dml_bench.data import cifar, mnist
 from dml_bench.data.cifar import load_plain
 from dml_bench.data.dataset import DATASETS
 from dml_bench.data.mnist import read_idx
+from dml_bench.data.samplers import build_sampler
 from dml_bench.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -180,7 +181,10 @@ def test_cifar100_has_super_classes(tmp_path, files, tiny):
     files.write(tmp_path, {f"cifar-100-python/{name}": pickle.dumps(value, 4) for name, value in tree.items()})
     split = DATASETS.build("cifar100", tmp_path)
     assert (len(split.train), len(split.test)) == (120, 120)
-    assert split.super_labels.tolist() == coarse[:50]
+    assert split.train.groups.tolist() == [coarse[label] for label in split.train.labels]
+    assert split.test.groups.tolist() == [coarse[50 + label] for label in split.test.labels]
+    batches = {"groups_per_batch": 3, "classes_per_group": 2, "images_per_class": 1}
+    assert build_sampler({"name": "hierarchical", **batches}, split.train).batch_size == 6
 
 
 def python2_pickle(shape, raw, code="u1"):
