@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -12,7 +12,9 @@ from PIL import __version__ as pillow_version
 
 from dml_bench.data.cache import cached_images
 from dml_bench.data.dataset import Images, ImageSet, Labels, Split
+from dml_bench.errors import DataError
 
+T = TypeVar("T")
 SplitRule = Literal["class_disjoint", "official_closed"]
 
 
@@ -52,6 +54,23 @@ def split_arrays(
         ImageSet(images[first], labels[first], class_names[:middle], groups(labels[first])),
         ImageSet(images[~first], labels[~first] - middle, class_names[middle:], groups(labels[~first])),
     )
+
+
+def every(reads: Sequence[Callable[[], T]]) -> list[T]:
+    """Return what each of ``reads`` gives.
+
+    Raises:
+        DataError: naming what is wrong with every one of them, a line each.
+    """
+    found, faults = [], []
+    for read in reads:
+        try:
+            found.append(read())
+        except DataError as error:
+            faults.append(str(error))
+    if faults:
+        raise DataError("\n".join(faults))
+    return found
 
 
 def _resized(name: str, images: Images, size: int) -> Images:

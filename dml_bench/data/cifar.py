@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import pickletools
 from collections.abc import Callable, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from dml_bench.data.archive import find_below, places
-from dml_bench.data.arrays import SplitRule, split_arrays
+from dml_bench.data.arrays import SplitRule, every, split_arrays
 from dml_bench.data.dataset import DATASETS, Images, Labels, Split
 from dml_bench.data.listing import Source
 from dml_bench.data.sources import open_source, top_of
@@ -219,8 +220,7 @@ def _half(
 ) -> tuple[Images, Labels, Labels | None]:
     """Return images, labels and coarse labels of some files, in this order."""
     images, labels, coarse = [], [], []
-    for name in files:
-        content = _load(source, name)
+    for name, content in zip(files, every([partial(_load, source, name) for name in files]), strict=True):
         data = content.get("data")
         if not isinstance(data, np.ndarray) or data.shape[1:] != (3072,) or not isinstance(content.get(key), list):
             raise DataError(f"{source.path / name}: must hold 'data' of 3,072 bytes a row, and a list '{key}'")

@@ -32,5 +32,5 @@ def folds(train: ImageSet, k: int, seed: int = 0, name: str = "fold") -> Iterato
     order = np.random.default_rng(derive_seed(seed, "folds")).permutation(classes)
     for number in range(k):
         held_out = np.isin(train.labels, order[number::k])
-        parts = (train.select(np.flatnonzero(chosen)) for chosen in (~held_out, held_out))
-        yield Split(f"{name}-{number + 1}of{k}", *parts, variant=("validation",))
+        learned, validated = (train.select(np.flatnonzero(chosen)) for chosen in (~held_out, held_out))
+        yield Split(f"{name}-{number + 1}of{k}", learned, validated, variant=("validation",))

@@ -6,6 +6,7 @@ import gzip
 import math
 import struct
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from dml_bench.data.archive import naming, places
-from dml_bench.data.arrays import SplitRule, split_arrays
+from dml_bench.data.arrays import SplitRule, every, split_arrays
 from dml_bench.data.dataset import DATASETS, Images, Labels, Split
 from dml_bench.errors import DataError
 
@@ -71,23 +72,25 @@ def _halves(root: Path | None, folders: Sequence[str]) -> list[tuple[Images, Lab
     place = next((folder for folder in looked if _file(folder, "train-images-idx3")), None)
     if place is None:
         raise DataError(f"train-images-idx3-ubyte(.gz) is in none of: {', '.join(map(str, looked))}")
-    return [_half(place, name, count) for name, count in HALVES]
+    return every([partial(_half, place, name, count) for name, count in HALVES])
 
 
 def _half(place: Path, name: str, count: int) -> tuple[Images, Labels]:
-    found = []
-    for kind, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
-        path = _file(place, f"{name}-{kind}")
-        if path is None:
-            raise DataError(f"{place}/{name}-{kind}-ubyte(.gz): there is no such file")
-        array = read_idx(path)
-        if array.shape != shape:
-            raise DataError(f"{path}: must hold {shape}, not {array.shape}")
-        found.append(array)
-    images, labels = found
+    kinds = (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,)))
+    images, labels = every([partial(_array, place, f"{name}-{kind}", shape) for kind, shape in kinds])
     if labels.max() > 9:
         raise DataError(f"{place}/{name}-labels-idx1-ubyte: labels must be 0 to 9, not {labels.max()}")
     return images[..., None], labels.astype(np.int64)
+
+
+def _array(place: Path, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    path = _file(place, name)
+    if path is None:
+        raise DataError(f"{place}/{name}-ubyte(.gz): there is no such file")
+    array = read_idx(path)
+    if array.shape != shape:
+        raise DataError(f"{path}: must hold {shape}, not {array.shape}")
+    return array
 
 
 def _file(place: Path, name: str) -> Path | None:
