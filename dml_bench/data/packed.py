@@ -64,7 +64,7 @@ def open_tar(path: Path) -> tuple[Members, Fetch]:
 
     Raises:
         DataError: as for a zip file, and if a member is a device, has holes or is cut off.
-        OSError: if it is no tar file or damaged.
+        OSError, ValueError: if it is no tar file or damaged.
     """
     members: Members = {}
     pieces: dict[str, tuple[int, int]] = {}
@@ -83,14 +83,18 @@ def open_tar(path: Path) -> tuple[Members, Fetch]:
                     raise DataError(f"{path}: the member '{name}' has holes; pack it without --sparse")
                 members[name] = (info.size, int(info.mtime), changed)
                 pieces[name] = (info.offset_data, info.size)
-    except (tarfile.TarError, lzma.LZMAError, ValueError, OverflowError) as error:
+    except tarfile.TarError as error:
         raise OSError(f"not a tar file: {error}") from error
     _check_sizes(path, members, plain.stat().st_size)
     return members, partial(_read_tar, plain, pieces)
 
 
 def _read_zip(path: Path, name: str) -> bytes:
-    return _opened(path).read(name)
+    archive = _opened(path)
+    data, size = archive.read(name), archive.getinfo(name).file_size
+    if len(data) != size:
+        raise EOFError(f"it has {len(data):,} bytes, not {size:,}")
+    return data
 
 
 def _read_tar(plain: Path, pieces: Mapping[str, tuple[int, int]], name: str) -> bytes:
@@ -104,6 +108,8 @@ def _read_tar(plain: Path, pieces: Mapping[str, tuple[int, int]], name: str) -> 
 
 
 def _check_name(path: Path, name: str, seen: Mapping[str, Any]) -> None:
+    if not name:
+        raise DataError(f"{path}: a member has no name")
     posix = name.replace("\\", "/")
     if posix.startswith("/") or ".." in PurePosixPath(posix).parts or posix[1:2] == ":":
         raise DataError(f"{path}: the member '{name}' leads out of the archive")

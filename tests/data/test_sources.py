@@ -6,7 +6,7 @@ import threading
 import zipfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dml_bench.data import packed
@@ -225,6 +225,8 @@ def test_whatever_the_bytes_only_data_errors_come(tmp_path_factory, data):
     st.sampled_from([".zip", ".tar"]),
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8)), min_size=1, max_size=4),
 )
+@example(".zip", [(0.75, bytes(4))])  # a member without a name
+@example(".zip", [(0.5546875, b"\1")])  # a member said to be longer than it is
 @settings(max_examples=200)
 def test_a_damaged_archive_is_refused_or_gives_what_it_says(tmp_path_factory, files, ending, changes):
     tree = {f"class {i}/{i}.jpg": b"%d" % i * 20 for i in range(3)}
