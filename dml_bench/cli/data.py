@@ -44,15 +44,16 @@ def list_data(data_root: Root = None) -> None:
 def info_data(name: Name) -> None:
     """Say what a data set is, where it is looked for, and where it is fetched from."""
     from dml_bench.cli.names import info
-    from dml_bench.data.downloads import DOWNLOADS, PAGES
+    from dml_bench.data.downloads import BY_HAND, DOWNLOADS
 
     info("datasets", name)
     console = terminal()
     for download in DOWNLOADS.get(name, ()):
         size = f", {download.size / 1e6:,.0f} MB" if download.size else ""
         _say(console, f"Download: {download.name}{size}\n" + "\n".join(f"  {url}" for url in download.urls))
-    if name in PAGES:
-        _say(console, f"Page: {PAGES[name]}")
+    if name in BY_HAND:
+        what, page = BY_HAND[name]
+        _say(console, f"By hand: {what} from {page}")
 
 
 @data_app.command("fetch", epilog="Example: dml-bench data fetch fashion_mnist --data-root data")
@@ -60,15 +61,19 @@ def fetch_data(name: Name, data_root: Root = None) -> None:
     """Download a data set into its folder below the data root; a broken download is resumed."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from dml_bench.data.downloads import DOWNLOADS, PAGES
+    from dml_bench.data.downloads import BY_HAND, DOWNLOADS
     from dml_bench.data.fetch import fetch
 
     root = _root(data_root)
     if root is None:
         raise DataError("name the folder to download to by --data-root or by the environment variable DML_BENCH_DATA")
+    if name in BY_HAND:
+        what, page = BY_HAND[name]
+        raise DataError(
+            f"{name}: has no link to fetch by; get {what} from {page} by hand, and put it into {root / name}"
+        )
     if name not in DOWNLOADS:
-        page = f"see {PAGES[name]}" if name in PAGES else f"there are: {', '.join(DOWNLOADS)}"
-        raise DataError(f"{name}: no download is known; {page}")
+        raise DataError(f"{name}: no download is known; there are: {', '.join(DOWNLOADS)}")
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=terminal(), transient=True) as progress:
         for download in DOWNLOADS[name]:

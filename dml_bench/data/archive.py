@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import lzma
 import os
 import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -169,11 +171,17 @@ def _stray(name: str) -> bool:
     return any(part.startswith("._") or part == "__MACOSX" for part in name.split("/"))
 
 
+_UNREADABLE = (
+    *(OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, struct.error),
+    *(ValueError, IndexError, OverflowError),  # of zipfile and tarfile, for numbers and names that cannot be
+    *(RuntimeError, NotImplementedError),  # encrypted; unknown compression
+)
+
+
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Turn whatever the standard library says about an unreadable file into a DataError that names it."""
     try:
         yield
-    # RuntimeError: encrypted; NotImplementedError: unknown compression
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"{path}: cannot be read: {error}") from error

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -12,7 +12,9 @@ from PIL import __version__ as pillow_version
 
 from dml_bench.data.cache import cached_images
 from dml_bench.data.dataset import Images, ImageSet, Labels, Split
+from dml_bench.errors import DataError
 
+T = TypeVar("T")
 SplitRule = Literal["class_disjoint", "official_closed"]
 
 
@@ -35,21 +37,40 @@ def split_arrays(
         image_size: height and width of the images returned.
         super_labels: ``(C,)`` the super-class of each class.
     """
+
+    def groups(labels: Labels) -> Labels | None:
+        return None if super_labels is None else super_labels[labels]
+
     halves = [(_resized(name, images, image_size), labels) for images, labels in halves]
     if rule == "official_closed":
-        parts = [ImageSet(images, labels, class_names) for images, labels in halves]
-        return Split(name, parts[0], parts[1], super_labels=super_labels, variant=(rule,))
+        parts = [ImageSet(images, labels, class_names, groups(labels)) for images, labels in halves]
+        return Split(name, parts[0], parts[1], variant=(rule,))
     images = np.concatenate([images for images, _ in halves])
     labels = np.concatenate([labels for _, labels in halves])
     middle = (len(class_names) + 1) // 2
     first = labels < middle
-    supers = None if super_labels is None else np.unique(super_labels[:middle], return_inverse=True)[1].astype(np.int64)
     return Split(
         name,
-        ImageSet(images[first], labels[first], class_names[:middle]),
-        ImageSet(images[~first], labels[~first] - middle, class_names[middle:]),
-        super_labels=supers,
+        ImageSet(images[first], labels[first], class_names[:middle], groups(labels[first])),
+        ImageSet(images[~first], labels[~first] - middle, class_names[middle:], groups(labels[~first])),
     )
+
+
+def every(reads: Sequence[Callable[[], T]]) -> list[T]:
+    """Return what each of ``reads`` gives.
+
+    Raises:
+        DataError: naming what is wrong with every one of them, a line each.
+    """
+    found, faults = [], []
+    for read in reads:
+        try:
+            found.append(read())
+        except DataError as error:
+            faults.append(str(error))
+    if faults:
+        raise DataError("\n".join(faults))
+    return found
 
 
 def _resized(name: str, images: Images, size: int) -> Images:

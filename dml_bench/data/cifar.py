@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+import pickletools
+from collections.abc import Callable, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,11 +15,14 @@ import numpy.typing as npt
 from pydantic import Field
 
 from dml_bench.data.archive import find_below, places
-from dml_bench.data.arrays import SplitRule, split_arrays
+from dml_bench.data.arrays import SplitRule, every, split_arrays
 from dml_bench.data.dataset import DATASETS, Images, Labels, Split
 from dml_bench.data.listing import Source
 from dml_bench.data.sources import open_source, top_of
 from dml_bench.errors import DataError
+
+MOST_TUPLES = 10_000
+"""In one pickle; a deeper one, as a key, would overflow the stack. A batch has a dozen."""
 
 Size = Annotated[int, Field(ge=8, le=256)]
 
@@ -39,7 +44,7 @@ def cifar10(root: Path | None, /, *, split: SplitRule = "class_disjoint", image_
     """
     source = _open(root, ("cifar10", "cifar-10", "."), "cifar-10-python", "cifar-10-batches-py")
     top = top_of(source, "batches.meta")
-    names = _texts(_load(source, f"{top}batches.meta"), "label_names", 10)
+    names = _texts(source, f"{top}batches.meta", "label_names", 10)
     train = _half(source, [f"{top}data_batch_{i}" for i in range(1, 6)], "labels", 10, 50_000)
     test = _half(source, [f"{top}test_batch"], "labels", 10, 10_000)
     return split_arrays("cifar10", [train[:2], test[:2]], names, split, image_size)
@@ -62,7 +67,7 @@ def cifar100(root: Path | None, /, *, split: SplitRule = "class_disjoint", image
     """
     source = _open(root, ("cifar100", "cifar-100", "."), "cifar-100-python", "cifar-100-python")
     top = top_of(source, "meta")
-    names = _texts(_load(source, f"{top}meta"), "fine_label_names", 100)
+    names = _texts(source, f"{top}meta", "fine_label_names", 100)
     train = _half(source, [f"{top}train"], "fine_labels", 100, 50_000)
     test = _half(source, [f"{top}test"], "fine_labels", 100, 10_000)
     if train[2] is None:
@@ -75,19 +80,41 @@ def cifar100(root: Path | None, /, *, split: SplitRule = "class_disjoint", image
 def load_plain(data: bytes, where: str) -> Any:
     """Unpickle bytes that hold nothing but containers, numbers, texts and arrays of bytes; call nothing else.
 
-    Texts of Python 2 are read as Latin-1.
+    Texts of Python 2 are read as Latin-1. Arrays are found where they stand alone or in a dictionary. Memory stays in
+    proportion to ``data``: what announces more than there is, or repeats itself, is refused.
 
     Raises:
         DataError: naming ``where`` and what else the pickle asks for, or if it is damaged.
     """
     try:
-        return _plain(_Plain(BytesIO(data), encoding="latin1").load())
+        _check_opcodes(data)
+        content = _Plain(data).load()
+        if isinstance(content, dict):
+            return {key: _unwrapped(value) for key, value in content.items()}
+        return _unwrapped(content)
     except _ForbiddenError as error:
         raise DataError(
             f"{where}: refused: it asks for {error}, and only arrays of bytes and plain values are read"
         ) from error
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, LookupError, MemoryError) as error:
+    except _DAMAGE as error:
         raise DataError(f"{where}: not a readable pickle: {error}") from error
+
+
+_DAMAGE = (
+    *(pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
+    *(MemoryError, RecursionError),
+)
+
+
+def _check_opcodes(data: bytes) -> None:
+    """Refuse what would have Python take memory, or go deep, out of proportion; lengths are checked by ``genops``."""
+    tuples = 0
+    for code, value, _ in pickletools.genops(data):
+        tuples += code.name.startswith("TUPLE")
+        if code.name.endswith("PUT") and int(value or 0) > len(data):
+            raise pickle.UnpicklingError(f"{len(data)} bytes number their {value}th object")
+        if tuples > MOST_TUPLES:
+            raise pickle.UnpicklingError(f"more than {MOST_TUPLES:,} tuples")
 
 
 class _ForbiddenError(Exception):
@@ -95,13 +122,16 @@ class _ForbiddenError(Exception):
 
 
 class _Array:
-    """Stands in for a numpy array while its pickle is read."""
+    """Stands in for a numpy array while its pickle is read; ``encode`` turns a text of Python 2 into bytes."""
+
+    def __init__(self, encode: Callable[[str], bytes]) -> None:
+        self._encode = encode
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, kind, fortran, raw = state
         if not isinstance(kind, _Kind):
             raise pickle.UnpicklingError("an array without a type")
-        data = raw.encode("latin1") if isinstance(raw, str) else raw
+        data = self._encode(raw) if isinstance(raw, str) else raw
         array = np.frombuffer(data, dtype=np.uint8)
         self.array: npt.NDArray[np.uint8] = array.reshape(shape, order="F" if fortran else "C")
 
@@ -117,46 +147,49 @@ class _Kind:
         """Take what a type of bytes has nothing of: byte order, fields, alignment."""
 
 
-def _array(*_: object) -> _Array:
-    return _Array()
-
-
-def _from_buffer(data: bytes | bytearray, kind: _Kind, shape: tuple[int, ...], order: str) -> _Array:
-    """Stand in for what numpy 2 writes by protocol 5."""
-    array = _Array()
-    array.__setstate__((1, shape, kind, order == "F", bytes(data)))
-    return array
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    """Stand in for what Python 3 writes for bytes by protocol 2."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes in the encoding '{encoding}'; only 'latin1' is read")
-    return text.encode("latin1")
-
-
 class _Plain(pickle.Unpickler):
-    """Finds five names, none of which is what it is called."""
+    """Finds five names, none of which is what it is called; each is made anew, so that a pickle can change none."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(BytesIO(data), encoding="latin1")
+        self._left = 2 * len(data)
 
     def find_class(self, module: str, name: str) -> Any:
-        allowed: dict[tuple[str, str], Any] = {("numpy", "ndarray"): _Array, ("numpy", "dtype"): _Kind}
-        allowed["_codecs", "encode"] = _encode
+        allowed: dict[tuple[str, str], Any] = {
+            ("numpy", "ndarray"): lambda *_: _Array(self._encode),
+            ("numpy", "dtype"): lambda *options: _Kind(*options),
+            ("_codecs", "encode"): lambda *text: self._encode(*text),
+        }
         for core in ("numpy.core", "numpy._core"):
-            allowed |= {
-                (f"{core}.multiarray", "_reconstruct"): _array,
-                (f"{core}.numeric", "_frombuffer"): _from_buffer,
-            }
+            allowed[f"{core}.multiarray", "_reconstruct"] = lambda *_: _Array(self._encode)
+            allowed[f"{core}.numeric", "_frombuffer"] = lambda *parts: self._from_buffer(*parts)
         if (module, name) not in allowed:
             raise _ForbiddenError(f"{module}.{name}")
         return allowed[module, name]
 
+    def _encode(self, text: str, encoding: str = "latin1") -> bytes:
+        """Stand in for what Python 3 writes for bytes by protocol 2."""
+        if encoding != "latin1":
+            raise pickle.UnpicklingError(f"bytes in the encoding '{encoding}'; only 'latin1' is read")
+        self._spend(text)
+        return text.encode("latin1")
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, _Array):
-        return value.array
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value
+    def _from_buffer(self, data: bytes | bytearray, kind: _Kind, shape: tuple[int, ...], order: str) -> _Array:
+        """Stand in for what numpy 2 writes by protocol 5."""
+        self._spend(data)
+        array = _Array(self._encode)
+        array.__setstate__((1, shape, kind, order == "F", bytes(data)))
+        return array
+
+    def _spend(self, copied: str | bytes | bytearray) -> None:
+        """Refuse a pickle that has one text copied again and again."""
+        self._left -= len(copied)
+        if self._left < 0:
+            raise pickle.UnpicklingError("it expands to more than twice its size")
+
+
+def _unwrapped(value: Any) -> Any:
+    return value.array if isinstance(value, _Array) else value
 
 
 def _open(root: Path | None, folders: Sequence[str], packed: str, unpacked: str) -> Source:
@@ -175,11 +208,11 @@ def _load(source: Source, name: str) -> dict[str, Any]:
     return content
 
 
-def _texts(content: dict[str, Any], key: str, count: int) -> tuple[str, ...]:
-    names = content.get(key)
-    if not isinstance(names, list) or len(names) != count:
-        raise DataError(f"cifar: '{key}' must be a list of {count} names")
-    return tuple(map(str, names))
+def _texts(source: Source, name: str, key: str, count: int) -> tuple[str, ...]:
+    names = _load(source, name).get(key)
+    if not isinstance(names, list) or len(names) != count or not all(isinstance(n, str) for n in names):
+        raise DataError(f"{source.path / name}: '{key}' must be a list of {count} names")
+    return tuple(names)
 
 
 def _half(
@@ -187,17 +220,22 @@ def _half(
 ) -> tuple[Images, Labels, Labels | None]:
     """Return images, labels and coarse labels of some files, in this order."""
     images, labels, coarse = [], [], []
-    for name in files:
-        content = _load(source, name)
-        data, found = content.get("data"), content.get(key)
-        if not isinstance(data, np.ndarray) or data.shape[1:] != (3072,) or not isinstance(found, list):
+    for name, content in zip(files, every([partial(_load, source, name) for name in files]), strict=True):
+        data = content.get("data")
+        if not isinstance(data, np.ndarray) or data.shape[1:] != (3072,) or not isinstance(content.get(key), list):
             raise DataError(f"{source.path / name}: must hold 'data' of 3,072 bytes a row, and a list '{key}'")
-        if len(found) != len(data) or not all(isinstance(n, int) and 0 <= n < classes for n in found):
-            raise DataError(f"{source.path / name}: '{key}' must be {len(data)} numbers from 0 to {classes - 1}")
         images.append(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-        labels += found
-        coarse += content.get("coarse_labels", [])
+        labels += _numbers(content[key], len(data), classes, f"{source.path / name}: '{key}'")
+        if "coarse_labels" in content:
+            coarse += _numbers(content["coarse_labels"], len(data), 20, f"{source.path / name}: 'coarse_labels'")
     if len(labels) != count:
         raise DataError(f"{source.path}: must hold {count:,} images in {', '.join(files)}, not {len(labels):,}")
     supers = np.array(coarse, dtype=np.int64) if len(coarse) == count else None
     return np.concatenate(images), np.array(labels, dtype=np.int64), supers
+
+
+def _numbers(found: Any, count: int, below: int, where: str) -> list[int]:
+    right = isinstance(found, list) and len(found) == count
+    if not right or not all(isinstance(n, int) and 0 <= n < below for n in found):
+        raise DataError(f"{where} must be {count} numbers from 0 to {below - 1}")
+    return list(found)

@@ -27,7 +27,7 @@ class ImageSet:
             map, or decoded when asked for: take a part at a time. Features are ``(N, D)`` float32.
         labels: ``(N,)`` int64 in ``[0, len(class_names))``; every class has at least one image.
         class_names: the name of each label.
-        groups: ``(N,)`` int64, the super-class of each image, if there are any.
+        groups: ``(N,)`` int64, the super-class of each image, which is that of its class, if there are any.
         known_digest: of the content, where it is known without reading every pixel; see ``digest``.
         whole: gives the photos the images were cut from, reduced to a short side in pixels; None if there are none.
 
@@ -128,7 +128,11 @@ class ImageSet:
         """
         kept = self.labels[rows] if labels is None else labels
         present, renumbered = np.unique(kept, return_inverse=True)
-        whole = self.whole
+        whole, groups = self.whole, None
+        if self.groups is not None:
+            of_class = np.zeros(self.num_classes, dtype=np.int64)
+            of_class[self.labels] = self.groups
+            groups = of_class[kept]
         digest = hashlib.sha256(f"{self.digest}{present.tolist()}".encode())
         digest.update(np.ascontiguousarray(rows).data)
         digest.update(np.ascontiguousarray(kept).data)
@@ -136,7 +140,7 @@ class ImageSet:
             SelectedImages.of(self.images, rows),
             renumbered.astype(np.int64),
             tuple(self.class_names[c] for c in present),
-            None if self.groups is None else self.groups[rows],
+            groups,
             digest.hexdigest(),
             None if whole is None else lambda short_side: SelectedPhotos.of(whole(short_side), rows),
         )
@@ -180,7 +184,6 @@ class Split:
         test: what is retrieved, or both sides of it.
         query: ``(N,)`` which test images are queries; None means all.
         gallery: ``(N,)`` which test images are retrieved; None means all.
-        super_labels: ``(C,)`` the super-class of each training class, from 0, if there are any.
         variant: what makes this another protocol than the data set's own, such as ``("partial", "boxes")``.
         pairs: for verification, over the test images.
         validation: classes held out of ``train`` to select a network on, if any are.
@@ -192,7 +195,6 @@ class Split:
     test: ImageSet
     query: npt.NDArray[np.bool_] | None = None
     gallery: npt.NDArray[np.bool_] | None = None
-    super_labels: Labels | None = None
     variant: tuple[str, ...] = ()
     pairs: Pairs | None = None
     validation: ImageSet | None = None

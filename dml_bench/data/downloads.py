@@ -9,7 +9,11 @@ CUB = (
     "http://www.vision.caltech.edu/visipedia-data/CUB-200-2011/",
 )
 CARS = ("http://ai.stanford.edu/~jkrause/car196/", "http://imagenet.stanford.edu/internal/car196/")
-FASHION = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
+MNIST = ("http://yann.lecun.com/exdb/mnist/", "https://ossci-datasets.s3.amazonaws.com/mnist/")
+FASHION = (
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+)
 OMNIGLOT = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 LFW, FIGSHARE = "http://vis-www.cs.umass.edu/lfw/", "https://ndownloader.figshare.com/files/"
 CIFAR = "https://www.cs.toronto.edu/~kriz/"
@@ -42,8 +46,17 @@ DOWNLOADS: dict[str, tuple[Download, ...]] = {
             ("images_evaluation", "6b91aef0f799c5bb55b94e3f2daec811"),
         )
     ),
+    "mnist": tuple(
+        Download(f"{name}-ubyte.gz", tuple(f"{host}{name}-ubyte.gz" for host in MNIST), md5=md5)
+        for name, md5 in (
+            ("train-images-idx3", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+            ("train-labels-idx1", "d53e105ee54ea40749a09fcbcd1e9432"),
+            ("t10k-images-idx3", "9fb629c4189551a2d022fa330f9573f3"),
+            ("t10k-labels-idx1", "ec29112dd5afa0611ce80d1b7f02629c"),
+        )
+    ),
     "fashion_mnist": tuple(
-        Download(f"{name}-ubyte.gz", (f"{FASHION}{name}-ubyte.gz",), md5=md5)
+        Download(f"{name}-ubyte.gz", tuple(f"{host}{name}-ubyte.gz" for host in FASHION), md5=md5)
         for name, md5 in (
             ("train-images-idx3", "8d4fb7e6c68d591d4c3dfef9ec88bf0d"),
             ("train-labels-idx1", "25c81989df183df01b3e8a0aad5dffbe"),
@@ -70,8 +83,12 @@ DOWNLOADS: dict[str, tuple[Download, ...]] = {
 }
 """By data set; the files go to the folder of that name below the folder of data sets."""
 
-PAGES = {
-    "grocery_store": "https://github.com/marcusklasson/GroceryStoreDataset",
-    "inshop": "http://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.html",
+BY_HAND = {
+    "caltech101": ("101_ObjectCategories.tar.gz", "http://www.vision.caltech.edu/Image_Datasets/Caltech101/"),
+    "grocery_store": ("the folder dataset", "https://github.com/marcusklasson/GroceryStoreDataset"),
+    "inshop": (
+        "Img/img.zip and Eval/list_eval_partition.txt",
+        "http://mmlab.ie.cuhk.edu.hk/projects/DeepFashion/InShopRetrieval.html",
+    ),
 }
-"""Where a person finds a data set that has no link of its own, or no published checksum."""
+"""What a person fetches, and from which page, of a data set without a link of its own or a published checksum."""

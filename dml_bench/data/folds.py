@@ -33,8 +33,8 @@ def folds(train: ImageSet, k: int, seed: int = 0, name: str = "fold") -> Iterato
     order = np.random.default_rng(derive_seed(seed, "folds")).permutation(classes)
     for number in range(k):
         held_out = np.isin(train.labels, order[number::k])
-        parts = _part(train, ~held_out), _part(train, held_out)
-        yield Split(f"{name}-{number + 1}of{k}", *parts, variant=("validation",))
+        learned, validated = (train.select(np.flatnonzero(chosen)) for chosen in (~held_out, held_out))
+        yield Split(f"{name}-{number + 1}of{k}", learned, validated, variant=("validation",))
 
 
 def hold_out(split: Split, k: int, number: int) -> Split:
@@ -47,16 +47,4 @@ def hold_out(split: Split, k: int, number: int) -> Split:
         DataError: if there are too few classes.
     """
     chosen = list(folds(split.train, k))[number - 1]
-    held = (
-        None
-        if split.super_labels is None
-        else split.super_labels[np.isin(split.train.class_names, chosen.train.class_names)]
-    )
-    supers = None if held is None else np.unique(held, return_inverse=True)[1].astype(np.int64)
-    return replace(split, train=chosen.train, validation=chosen.test, super_labels=supers, known_digest=split.digest)
-
-
-def _part(train: ImageSet, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> ImageSet:
-    kept, labels = np.unique(train.labels[chosen], return_inverse=True)
-    names = tuple(train.class_names[label] for label in kept)
-    return ImageSet(train.images[np.flatnonzero(chosen)], labels.astype(np.int64), names)
+    return replace(split, train=chosen.train, validation=chosen.test, known_digest=split.digest)

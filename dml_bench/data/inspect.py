@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ def faults(name: str, root: Path | None, options: Mapping[str, Any]) -> Iterator
         try:
             DATASETS.build(name, root, **options)
         except DataError as error:
-            yield str(error)
+            yield from str(error).splitlines()
         return
     try:
         listing = LISTINGS.build(name, root, **options)
@@ -48,12 +50,19 @@ def faults(name: str, root: Path | None, options: Mapping[str, Any]) -> Iterator
 
 
 def _damaged(listing: Listing) -> Iterator[str]:
-    for path in listing.paths:
+    """Decode every image, one thread per core, and yield what is wrong with each, in their order."""
+
+    def fault(row: int) -> str:
+        box = None if listing.boxes is None else tuple(listing.boxes[row].tolist())
         try:
-            (data,) = listing.source.read([path])
-            read_photo(data, path)
+            (data,) = listing.source.read([listing.paths[row]])
+            read_photo(data, f"{listing.source.path}/{listing.paths[row]}", box=box)
         except DataError as error:
-            yield f"damaged: {error}"
+            return f"damaged: {error}"
+        return ""
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from filter(None, pool.map(fault, range(len(listing))))
 
 
 def part_sizes(listing: Listing) -> list[tuple[str, int, int, int, float, int]]:

@@ -117,17 +117,12 @@ def make_split(listing: Listing, train: ImageSet, test: ImageSet) -> Split:
     """Join decoded images, those of ``part(TRAIN)`` and those of ``part(TEST, QUERY, GALLERY)``, to a split."""
     roles = listing.roles[listing.part(TEST, QUERY, GALLERY)]
     matched = bool((roles != TEST).any())
-    supers = listing.super_labels
-    if supers is not None:
-        classes = np.unique(listing.labels[listing.part(TRAIN)])
-        supers = np.unique(supers[classes], return_inverse=True)[1].astype(np.int64)
     return Split(
         listing.name,
         train,
         test,
         query=roles != GALLERY if matched else None,
         gallery=roles != QUERY if matched else None,
-        super_labels=supers,
         variant=listing.variant,
         pairs=listing.pairs,
     )

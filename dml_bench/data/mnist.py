@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from dml_bench.data.archive import naming, places
-from dml_bench.data.arrays import SplitRule, split_arrays
+from dml_bench.data.arrays import SplitRule, every, split_arrays
 from dml_bench.data.dataset import DATASETS, Images, Labels, Split
 from dml_bench.errors import DataError
 
@@ -24,6 +24,9 @@ GARMENTS = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
+LARGEST = 1 << 26
+"""Bytes that an IDX file may hold, unpacked; the largest one of these sets holds 47,040,016."""
+
 Size = Annotated[int, Field(ge=8, le=256)]
 
 
@@ -69,23 +72,25 @@ def _halves(root: Path | None, folders: Sequence[str]) -> list[tuple[Images, Lab
     place = next((folder for folder in looked if _file(folder, "train-images-idx3")), None)
     if place is None:
         raise DataError(f"train-images-idx3-ubyte(.gz) is in none of: {', '.join(map(str, looked))}")
-    return [_half(place, name, count) for name, count in HALVES]
+    return every([partial(_half, place, name, count) for name, count in HALVES])
 
 
 def _half(place: Path, name: str, count: int) -> tuple[Images, Labels]:
-    found = []
-    for kind, shape in (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,))):
-        path = _file(place, f"{name}-{kind}")
-        if path is None:
-            raise DataError(f"{place}/{name}-{kind}-ubyte(.gz): there is no such file")
-        array = read_idx(path)
-        if array.shape != shape:
-            raise DataError(f"{path}: must hold {shape}, not {array.shape}")
-        found.append(array)
-    images, labels = found
+    kinds = (("images-idx3", (count, 28, 28)), ("labels-idx1", (count,)))
+    images, labels = every([partial(_array, place, f"{name}-{kind}", shape) for kind, shape in kinds])
     if labels.max() > 9:
         raise DataError(f"{place}/{name}-labels-idx1-ubyte: labels must be 0 to 9, not {labels.max()}")
     return images[..., None], labels.astype(np.int64)
+
+
+def _array(place: Path, name: str, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    path = _file(place, name)
+    if path is None:
+        raise DataError(f"{place}/{name}-ubyte(.gz): there is no such file")
+    array = read_idx(path)
+    if array.shape != shape:
+        raise DataError(f"{path}: must hold {shape}, not {array.shape}")
+    return array
 
 
 def _file(place: Path, name: str) -> Path | None:
@@ -100,12 +105,12 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
         DataError: naming the file, if it is damaged, cut off, longer than it says or no IDX file of bytes.
     """
     with naming(path):
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            try:
-                data = gzip.decompress(data)
-            except zlib.error as error:
-                raise OSError(f"damaged: {error}") from error
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        with (gzip.open if packed else open)(path, "rb") as file:
+            data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise DataError(f"{path}: holds more than {LARGEST:,} bytes")
     if len(data) < 4 or data[:3] != b"\0\0\x08" or not 1 <= data[3] <= 4 or len(data) < 4 + 4 * data[3]:
         raise DataError(f"{path}: not an IDX file of bytes")
     shape = struct.unpack_from(f">{data[3]}I", data, 4)

@@ -1,115 +1,53 @@
-"""Read the files of a folder, zip or tar file alike, where they lie. Needs no torch.
-
-Nothing is unpacked: a name that leads out of an archive could do no harm, and is refused all the same, as are links.
-A compressed tar file cannot be read from the middle, so it is decompressed once, to one tar file in the cache folder.
-"""
+"""Read the files of a folder, zip or tar file alike, where they lie. Needs no torch."""
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import hashlib
-import lzma
 import os
-import tarfile
-import threading
-import uuid
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from dml_bench.data.archive import naming
-from dml_bench.data.cache import cache_folder
 from dml_bench.data.listing import Source
+from dml_bench.data.packed import is_zip, open_tar, open_zip
 from dml_bench.errors import DataError
-
-LARGEST_RATIO = 200
-"""How many times its own size an archive may expand to: images are compressed already."""
-
-LARGEST_MEMBER = 1 << 30
-ALWAYS_ALLOWED = 64 << 20
-"""Bytes that any archive may expand to."""
 
 Stamps = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Folder:
-    """The files below a folder, links followed; a file's stamp is its size and time of change."""
+class Files:
+    """The files of a folder, zip or tar file.
+
+    Args:
+        path: of the folder or archive.
+        stamps: of each file that is no stray: its size, and its time of change or its checksum.
+        strays: files that are passed over.
+        fetch: gives the bytes of a file; several threads and processes may call it at once.
+    """
 
     path: Path
     stamps: Stamps = field(repr=False)
     strays: tuple[str, ...] = field(repr=False)
+    fetch: Callable[[str], bytes] = field(repr=False, compare=False)
 
     def read(self, names: Sequence[str]) -> Iterator[bytes]:
         """Yield the bytes of each named file.
 
         Raises:
-            DataError: naming the file that cannot be read.
+            DataError: naming the file that is not there or cannot be read.
         """
         for name in names:
             with naming(self.path / name):
-                data = (self.path / name).read_bytes()
+                if name not in self.stamps:
+                    raise FileNotFoundError("there is no such file")
+                data = self.fetch(name)
             yield data
-
-
-@dataclass(frozen=True)
-class Zip:
-    """The members of a zip file; a member's stamp is its size and CRC."""
-
-    path: Path
-    stamps: Stamps = field(repr=False)
-    strays: tuple[str, ...] = field(repr=False)
-
-    def read(self, names: Sequence[str]) -> Iterator[bytes]:
-        """Yield the bytes of each named member, its CRC checked.
-
-        Raises:
-            DataError: naming the member that cannot be read.
-        """
-        with naming(self.path):
-            archive = _opened(self.path)
-        for name in names:
-            with naming(self.path / name):
-                try:
-                    data = archive.read(name)
-                except KeyError as error:
-                    raise OSError("there is no such member") from error
-            yield data
-
-
-@dataclass(frozen=True)
-class Tar:
-    """The members of a tar file; a member's stamp is its size, its time and that of the file."""
-
-    path: Path
-    stamps: Stamps = field(repr=False)
-    strays: tuple[str, ...] = field(repr=False)
-    plain: Path
-    offsets: Mapping[str, int] = field(repr=False)
-
-    def read(self, names: Sequence[str]) -> Iterator[bytes]:
-        """Yield the bytes of each named member.
-
-        Raises:
-            DataError: naming the member that cannot be read.
-        """
-        with naming(self.path), self.plain.open("rb") as file:
-            for name in names:
-                if name not in self.offsets:
-                    raise DataError(f"{self.path / name}: cannot be read: there is no such member")
-                file.seek(self.offsets[name])
-                data = file.read(self.stamps[name][0])
-                if len(data) < self.stamps[name][0]:
-                    raise DataError(f"{self.path / name}: cannot be read: the archive ends before it does")
-                yield data
 
 
 @dataclass(frozen=True)
@@ -146,20 +84,14 @@ def open_source(path: Path) -> Source:
     """
     with naming(path):
         if path.is_dir():
-            return Folder(path, *_sorted_out(_folder_files(path)))
+            return Files(path, *_sorted_out(_folder_files(path)), partial(_read_file, path))
         if not path.exists():
             raise FileNotFoundError("there is no such file or folder")
-        if zipfile.is_zipfile(path) or path.suffix.lower() == ".zip":
-            return Zip(path, *_sorted_out(_zip_members(path)))
-        try:
-            plain = _decompressed(path)
-            files, offsets = _tar_members(path, plain)
-        except (tarfile.TarError, lzma.LZMAError) as error:
-            raise OSError(f"not a tar file: {error}") from error
-        return Tar(path, *_sorted_out(files), plain, offsets)
+        members, fetch = open_zip(path) if is_zip(path) else open_tar(path)
+        return Files(path, *_sorted_out(members), fetch)
 
 
-def only(path: Path, names: Sequence[str]) -> Folder:
+def only(path: Path, names: Sequence[str]) -> Files:
     """Return just the named files of a folder, those that are there.
 
     Args:
@@ -167,7 +99,12 @@ def only(path: Path, names: Sequence[str]) -> Folder:
         names: relative to ``path``, or absolute.
     """
     stats = {name: _stat(path / name) for name in names}
-    return Folder(path, {name: (s.st_size, s.st_mtime_ns) for name, s in stats.items() if s}, ())
+    stamps = {name: (s.st_size, s.st_mtime_ns) for name, s in stats.items() if s}
+    return Files(path, stamps, (), partial(_read_file, path))
+
+
+def _read_file(folder: Path, name: str) -> bytes:
+    return (folder / name).read_bytes()
 
 
 def _stat(path: Path) -> os.stat_result | None:
@@ -273,100 +210,3 @@ def _folder_files(path: Path) -> dict[str, tuple[int, ...]]:
 
 def _raise(error: OSError) -> None:
     raise error  # os.walk would skip an unreadable folder without a word
-
-
-def _zip_members(path: Path) -> dict[str, tuple[int, ...]]:
-    files: dict[str, tuple[int, ...]] = {}
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            _check_name(path, info.filename, files)
-            if (info.external_attr >> 16) & 0o170000 == 0o120000:
-                raise DataError(f"{path}: the member '{info.filename}' is a link; links are not followed")
-            if not info.is_dir():
-                files[info.filename] = (info.file_size, info.CRC)
-    _check_sizes(path, files)
-    return files
-
-
-def _tar_members(path: Path, plain: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
-    files: dict[str, tuple[int, ...]] = {}
-    offsets: dict[str, int] = {}
-    changed = path.stat().st_mtime_ns
-    with tarfile.open(plain, "r:") as archive:
-        for info in archive:
-            name = info.name.removeprefix("./")
-            _check_name(path, name, files)
-            if info.isdir():
-                continue
-            if not info.isreg():
-                raise DataError(f"{path}: the member '{name}' is a link or a device; only files are read")
-            files[name] = (info.size, int(info.mtime), changed)
-            offsets[name] = info.offset_data
-    _check_sizes(path, files, plain.stat().st_size)
-    return files, offsets
-
-
-def _check_name(path: Path, name: str, seen: Mapping[str, Any]) -> None:
-    posix = name.replace("\\", "/")
-    if posix.startswith("/") or ".." in PurePosixPath(posix).parts or posix[1:2] == ":":
-        raise DataError(f"{path}: the member '{name}' leads out of the archive")
-    if name in seen:
-        raise DataError(f"{path}: the member '{name}' is there twice")
-
-
-def _check_sizes(path: Path, files: Mapping[str, tuple[int, ...]], stored: int = 0) -> None:
-    allowed = max(ALWAYS_ALLOWED, LARGEST_RATIO * path.stat().st_size)
-    total = 0
-    for name, (size, *_) in files.items():
-        total += size
-        if size > LARGEST_MEMBER:
-            raise DataError(f"{path}: the member '{name}' has {size:,} bytes; {LARGEST_MEMBER:,} are allowed")
-        if stored and size > stored:
-            raise DataError(f"{path}: the member '{name}' is cut off")
-        if total > allowed:
-            raise DataError(
-                f"{path}: expands to more than {allowed:,} bytes, {LARGEST_RATIO} times its size; refused at '{name}'"
-            )
-
-
-_handles = threading.local()
-
-
-def _opened(path: Path) -> zipfile.ZipFile:
-    """Return an open zip file of this thread: reading the directory of a large one takes a second."""
-    stat = path.stat()
-    key = (os.getpid(), path, stat.st_size, stat.st_mtime_ns)
-    if getattr(_handles, "key", None) != key:
-        if (old := getattr(_handles, "archive", None)) is not None and _handles.key[0] == os.getpid():
-            old.close()
-        _handles.archive, _handles.key = zipfile.ZipFile(path), key
-    archive: zipfile.ZipFile = _handles.archive
-    return archive
-
-
-def _decompressed(path: Path) -> Path:
-    """Return the plain tar file of a compressed one, kept in the cache folder; a plain one itself."""
-    with path.open("rb") as file:
-        magic = file.read(6)
-    starts: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
-    opener = next((opener for start, opener in starts.items() if magic.startswith(start)), None)
-    if opener is None:
-        return path
-    stat = path.stat()
-    name = hashlib.sha256(repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns)).encode()).hexdigest()[:32]
-    plain = cache_folder() / f"{name}.tar"
-    if plain.is_file():
-        return plain
-    plain.parent.mkdir(parents=True, exist_ok=True)
-    hidden = plain.parent / f".{uuid.uuid4().hex}"
-    allowed = max(ALWAYS_ALLOWED, LARGEST_RATIO * stat.st_size)
-    try:
-        with opener(path) as packed, hidden.open("xb") as out:
-            while block := packed.read(1 << 20):
-                if out.tell() + len(block) > allowed:
-                    raise DataError(f"{path}: expands to more than {allowed:,} bytes, {LARGEST_RATIO} times its size")
-                out.write(block)
-        hidden.replace(plain)
-    finally:
-        hidden.unlink(missing_ok=True)
-    return plain

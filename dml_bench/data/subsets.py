@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
-from dml_bench.data.dataset import ImageSet, Labels, Split
+from dml_bench.data.dataset import ImageSet, Split
 from dml_bench.data.samplers import members_of
 from dml_bench.errors import DataError, OptionError, Problem
 from dml_bench.randomness import derive_seed
@@ -63,7 +62,8 @@ def step_imbalance(train: ImageSet, /, *, factor: Factor, share: Fraction = 0.5,
     """
     order = _generator(seed, "step_imbalance").permutation(train.num_classes)
     wanted = train.class_counts.copy()
-    wanted[order[: int(share * len(order))]] = int(int(train.class_counts.max()) / factor)
+    count = int(share * len(order) + 1e-9)  # 0.29 * 100 is 28.999999999999996
+    wanted[order[:count]] = int(int(train.class_counts.max()) / factor)
     return _thinned(train, wanted.tolist(), seed)
 
 
@@ -90,9 +90,14 @@ def label_noise(train: ImageSet, /, *, rate: Probability, seed: Seed = 0) -> Ima
 
     Raises:
         DataError: if there is one class only.
+        OptionError: if so many labels cannot be wrong.
     """
     if train.num_classes < 2:
         raise DataError("label noise needs at least 2 classes")
+    most = len(train) - train.num_classes
+    if round(rate * len(train)) > most:
+        message = f"must be at most {most / len(train):.4g}, as every class keeps an image of its own, not {rate:g}"
+        raise OptionError([Problem(("rate",), message)])
     rng = _generator(seed, "label_noise")
     labels, left = train.labels.copy(), train.class_counts.copy()
     wanted = round(rate * len(train))
@@ -104,33 +109,6 @@ def label_noise(train: ImageSet, /, *, rate: Probability, seed: Seed = 0) -> Ima
             labels[row] = (train.labels[row] + rng.integers(1, train.num_classes)) % train.num_classes
             wanted -= 1
     return train.select(np.arange(len(train)), labels)
-
-
-def class_folds(labels: Labels, folds: int, seed: int) -> npt.NDArray[np.int64]:
-    """Return the fold ``(N,)`` of each image, in [0, folds): all images of a class are in one.
-
-    Classes are put in random order and dealt out in turn, so that folds differ by one class at most.
-
-    Args:
-        labels: of the training images.
-        folds: how many, at least 2.
-        seed: of the order.
-
-    Raises:
-        OptionError: if there are fewer classes than folds.
-
-    Example:
-        >>> class_folds(np.array([0, 0, 1, 2, 2, 3]), 2, 0).shape
-        (6,)
-    """
-    classes, ranks = np.unique(labels, return_inverse=True)
-    if not 2 <= folds <= len(classes):
-        raise OptionError(
-            [Problem(("folds",), f"must be from 2 to the number of classes, {len(classes)}, not {folds}")]
-        )
-    fold = np.empty(len(classes), dtype=np.int64)
-    fold[_generator(seed, "class_folds").permutation(len(classes))] = np.arange(len(classes)) % folds
-    return fold[ranks]
 
 
 def _thinned(train: ImageSet, wanted: Sequence[int], seed: int) -> ImageSet:

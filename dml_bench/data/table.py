@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
+from unicodedata import normalize
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +112,8 @@ def _read(file: Path) -> pd.DataFrame:
         except (ValueError, csv.Error) as error:  # pandas's, pyarrow's and Unicode errors are ValueErrors
             raise OSError(f"not a table: {error}") from error
     rows.columns = pd.Index([str(column).strip().lower() for column in rows.columns])
+    if not rows.columns.is_unique:
+        raise DataError(f"{file}: has two columns named '{rows.columns[rows.columns.duplicated()][0]}'")
     if not len(rows):
         raise DataError(f"{file}: has no row")
     return rows
@@ -170,19 +173,29 @@ def _classes(rows: pd.DataFrame, file: Path) -> tuple[tuple[str, ...], Labels]:
 
 def _sources(file: Path, paths: Sequence[str], images: Path | None) -> tuple[Source, list[str]]:
     """Return where the images lie, and their names there, once all are found."""
+    spellings = [_spellings(path) for path in paths]
+    source: Source
     if images is not None:
         source = open_source(images)
-        inside = [path if path in source.stamps else path.split("/", 1)[-1] for path in paths]
+        looked = [[*names, *(name.split("/", 1)[-1] for name in names)] for names in spellings]
     else:
-        source, inside = only(file.parent, paths), list(paths)
+        source, looked = only(file.parent, [name for names in spellings for name in names]), spellings
         if not source.stamps:
-            archives = {top: found for top in {path.split("/")[0] for path in paths} if (found := _archive(file, top))}
+            tops = {name.split("/")[0] for names in spellings for name in names}
+            archives = {top: found for top in tops if (found := _archive(file, top))}
             source = Joined(file.parent, {top: open_source(path) for top, path in archives.items()})
-            inside = [name if (name := f"{path.split('/')[0]}/{path}") in source.stamps else path for path in paths]
-    for index, name in enumerate(inside):
-        if name not in source.stamps:
-            raise DataError(f"{_row(file, index)}: the image {paths[index]} is not in {source.path}")
-    return source, inside
+            looked = [[*(f"{top}/{n}" for n in names for top in archives), *names] for names in spellings]
+    inside = [next((name for name in names if name in source.stamps), None) for names in looked]
+    if None in inside:
+        index = inside.index(None)
+        raise DataError(f"{_row(file, index)}: the image {paths[index]} is not in {source.path}")
+    return source, [name for name in inside if name is not None]
+
+
+def _spellings(path: str) -> list[str]:
+    """Return a path as it is written, with the strokes of Windows turned, and its letters composed and decomposed."""
+    written = dict.fromkeys((path, path.replace("\\", "/")))
+    return list(dict.fromkeys(f for p in written for f in (p, normalize("NFC", p), normalize("NFD", p))))
 
 
 def _archive(file: Path, name: str) -> Path | None:
@@ -195,12 +208,15 @@ def _roles(rows: pd.DataFrame, labels: Labels, file: Path) -> Roles | None:
     if values is None:
         return None
     words = [value.lower() for value in values]
-    if odd := next((i for i, word in enumerate(words) if word not in SPLITS), None):
-        raise DataError(f"{_row(file, odd)}: split must be one of {', '.join(SPLITS)}, not '{values[odd]}'")
+    if odd := [i for i, word in enumerate(words) if word not in SPLITS]:
+        raise DataError(f"{_row(file, odd[0])}: split must be one of {', '.join(SPLITS)}, not '{values[odd[0]]}'")
     if "test" in words and {"val", "validation"} & set(words):
         raise DataError(f"{file}: has both test and validation images; leave one of them out")
     roles = np.array([SPLITS[word] for word in words], dtype=np.int8)
     queries, gallery = (_truths(rows, what, file) for what in ("query", "gallery"))
+    if (queries is None) != (gallery is None):
+        there, lost = ("is_query", "is_gallery") if gallery is None else ("is_gallery", "is_query")
+        raise DataError(f"{file}: has the column {there} but not {lost}; both or neither are needed")
     if queries is not None and gallery is not None:
         tests = roles != TRAIN
         if idle := np.flatnonzero(tests & ~queries & ~gallery).tolist():
@@ -216,8 +232,10 @@ def _truths(rows: pd.DataFrame, what: str, file: Path) -> npt.NDArray[np.bool_] 
     values = _column(rows, what)
     if values is None:
         return None
-    found = [TRUTH.get(value.lower(), value == "" and False) for value in values]
-    return np.array(found, dtype=np.bool_)
+    words = [value.lower() or "false" for value in values]
+    if odd := [i for i, word in enumerate(words) if word not in TRUTH]:
+        raise DataError(f"{_row(file, odd[0])}: is_{what} must be true or false, not '{values[odd[0]]}'")
+    return np.array([TRUTH[word] for word in words], dtype=np.bool_)
 
 
 def _boxes(rows: pd.DataFrame, file: Path) -> npt.NDArray[np.float64]:

@@ -1,20 +1,25 @@
 """MNIST, Fashion-MNIST and CIFAR: tiny files in the official formats, and what must not be read."""
 
+import contextlib
 import gzip
 import hashlib
 import os
 import pickle
 import struct
+import tracemalloc
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dml_bench.data import cifar, mnist
 from dml_bench.data.cifar import load_plain
 from dml_bench.data.dataset import DATASETS
 from dml_bench.data.mnist import read_idx
+from dml_bench.data.samplers import build_sampler
 from dml_bench.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -95,6 +100,19 @@ def test_a_missing_idx_file_is_named(tmp_path, digits):
         DATASETS.build("mnist", tmp_path)
 
 
+def test_an_idx_file_that_expands_without_end_is_refused(tmp_path):
+    bomb = tmp_path / "train-images-idx3-ubyte.gz"
+    zeros = gzip.compress(bytes(1 << 20))
+    with bomb.open("wb") as file:
+        file.write(gzip.compress(bytes([0, 0, 8, 1, 0x40, 0, 0, 0])))
+        file.writelines([zeros] * 1024)  # members of one gzip file: 1 GiB in all, as its header says
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: holds more than 67,108,864 bytes"):
+        read_idx(bomb)
+    assert tracemalloc.get_traced_memory()[1] < 4 * mnist.LARGEST
+    tracemalloc.stop()
+
+
 @given(st.binary(max_size=60))
 def test_whatever_the_bytes_an_idx_file_is_read_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("idx") / "noise"
@@ -111,7 +129,10 @@ def test_the_real_garments(data_root):
     files = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz")
     assert [hashlib.md5((folder / name).read_bytes()).hexdigest() for name in files] == sums
     split = DATASETS.build("fashion_mnist", data_root)
-    assert set(split.train.class_counts) == set(split.test.class_counts) == {7000}
+    assert split.train.class_counts.tolist() == split.test.class_counts.tolist() == [7000] * 5
+    closed = DATASETS.build("fashion_mnist", data_root, split="official_closed")
+    assert closed.train.class_counts.tolist() == [6000] * 10
+    assert closed.test.class_counts.tolist() == [1000] * 10
     assert split.digest == DATASETS.build("fashion_mnist", data_root).digest
 
 
@@ -160,7 +181,10 @@ def test_cifar100_has_super_classes(tmp_path, files, tiny):
     files.write(tmp_path, {f"cifar-100-python/{name}": pickle.dumps(value, 4) for name, value in tree.items()})
     split = DATASETS.build("cifar100", tmp_path)
     assert (len(split.train), len(split.test)) == (120, 120)
-    assert split.super_labels.tolist() == coarse[:50]
+    assert split.train.groups.tolist() == [coarse[label] for label in split.train.labels]
+    assert split.test.groups.tolist() == [coarse[50 + label] for label in split.test.labels]
+    batches = {"groups_per_batch": 3, "classes_per_group": 2, "images_per_class": 1}
+    assert build_sampler({"name": "hierarchical", **batches}, split.train).batch_size == 6
 
 
 def python2_pickle(shape, raw, code="u1"):
@@ -224,10 +248,93 @@ def raw_getattr():
     return b"cbuiltins\ngetattr\n(cos\nsystem\nS'x'\ntR."
 
 
-@pytest.mark.parametrize("data", [b"", b"404", b"\x80\x04", b"\x80\x04r\xff\xff\xff\x7f.", b"cnumpy\nndarray\n(K\1tR."])
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b"404", b"\x80\x04", b"\x80\x04r\xff\xff\xff\x7f.", b"cnumpy\nndarray\n(K\1tR."),
+        b"\x80\x04\x95\0\0\0\0\0\0\0\x80",  # a frame of 2 ** 63 bytes
+        b"\x80\x04K\0r\xff\xff\xff\x7f.",  # a list of 2 ** 31 things to remember
+        b"\x80\x05\x96\0\0\0\0\1\0\0\0.",  # 4 GiB of bytes
+        b"\x80\x02})" + b"\x85" * 3_000_000 + b"K\1s.",  # a key too deep to hash
+        b"\x80\x04X\xe8\3\0\0" + b"a" * 1000 + b"\x940c_codecs\nencode\n\x940(" + b"h\1h\0\x85R" * 1000 + b"l.",
+    ],
+)
 def test_damaged_pickles_are_named(data):
     with pytest.raises(DataError, match="batch: "):
         load_plain(data, "batch")
+
+
+def test_a_pickle_changes_nothing_that_the_next_one_uses():
+    hook = b"\x80\x02c_codecs\nencode\nN}X\x07\0\0\0changed"
+    for build in (b"K\1s\x86b.", b"\x8c\x08__call__K\1s\x86b."):
+        with contextlib.suppress(DataError):
+            load_plain(hook + build, "batch")
+    assert "changed" not in dir(cifar._Array) + dir(cifar._Plain._encode)
+
+
+def test_a_dictionary_that_holds_itself_is_not_followed():
+    found = load_plain(b"\x80\x04}\x94(\x8c\1ah\0\x8c\1bh\0u.", "batch")
+    assert set(found) == {"a", "b"}
+
+
+MUTATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["set", "cut", "drop", "insert", "again"]),
+        st.floats(0, 1, exclude_max=True),
+        st.binary(min_size=1, max_size=9),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def mutated(data, mutations):
+    for kind, where, more in mutations:
+        at = int(where * len(data))
+        end = at + len(more)
+        data = {
+            "set": data[:at] + more + data[end:],
+            "cut": data[:at],
+            "drop": data[:at] + data[end:],
+            "insert": data[:at] + more + data[at:],
+            "again": data[:end] + data[at:],
+        }[kind]
+    return data
+
+
+@given(st.sampled_from([0, 2, 4, 5]), MUTATIONS)
+@settings(max_examples=150)
+def test_a_damaged_batch_is_refused_or_has_the_right_form(protocol, mutations):
+    """Aim at the opcodes: the pixels, which anything may stand in, are few."""
+    whole = {
+        "data": np.arange(6144, dtype=np.uint8).reshape(2, 3072) % 7,
+        "fine_labels": [3, 99],
+        "coarse_labels": [0, 19],
+    }
+    data = pickle.dumps(whole, protocol)
+    damaged = (
+        mutated(data[:90], mutations) + data[90:] if len(mutations) % 2 else data[:-90] + mutated(data[-90:], mutations)
+    )
+    source = SimpleNamespace(path=Path("set"), stamps={}, strays=(), read=lambda names: [damaged for _ in names])
+    try:
+        images, labels, coarse = cifar._half(source, ["train"], "fine_labels", 100, 2)
+    except DataError as error:
+        assert str(error).startswith("set")
+    else:
+        assert (images.shape, images.dtype) == ((2, 32, 32, 3), np.uint8)
+        assert labels.shape == (2,) and labels.dtype == np.int64 and set(labels) <= set(range(100))
+        assert coarse is None or set(coarse) <= set(range(20))
+
+
+@given(MUTATIONS, st.booleans())
+def test_a_damaged_idx_file_is_refused_or_has_the_right_form(tmp_path_factory, mutations, packed):
+    data = idx(np.arange(60, dtype=np.uint8).reshape(3, 4, 5))
+    path = tmp_path_factory.mktemp("idx") / "damaged"
+    path.write_bytes(mutated(gzip.compress(data, mtime=0) if packed else data, mutations))
+    try:
+        assert read_idx(path).dtype == np.uint8
+    except DataError as error:
+        assert str(error).startswith(str(path))
 
 
 @given(st.binary(max_size=80))
@@ -245,6 +352,8 @@ def test_whatever_the_bytes_a_pickle_is_read_or_refused(data):
         (batch(20), "must hold 'data' of 3,072 bytes a row, and a list 'labels'"),
         (batch(20, labels=[0] * 19), "'labels' must be 20 numbers from 0 to 9"),
         (batch(20, labels=[10] * 20), "'labels' must be 20 numbers from 0 to 9"),
+        (batch(20, labels=[0] * 20, coarse_labels=3), "'coarse_labels' must be 20 numbers from 0 to 19"),
+        (batch(20, labels=[0] * 20, coarse_labels=["x"] * 20), "'coarse_labels' must be 20 numbers from 0 to 19"),
     ],
 )
 def test_wrong_batches_are_named(tmp_path, files, tiny, content, message):

@@ -132,6 +132,8 @@ def test_the_real_cars(data_root, layout):
     with (data_root / "cars196_train24" / "labels.csv").open(encoding="utf-8") as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}
     assert len(listing) == len(rows) == 4704
+    assert np.bincount(listing.labels).tolist() == [24] * 196
+    assert set(listing.labels[listing.part(TRAIN)]) == set(range(98))
     for path, label, role in zip(listing.paths, listing.labels.tolist(), listing.roles.tolist(), strict=True):
         row = rows[path.removeprefix("cars_train/")]
         assert listing.class_names[label] == row["class_name"]

@@ -93,6 +93,8 @@ def test_the_real_birds(data_root):
     assert list(listing.paths) == [row["path"] for row in rows]
     assert [listing.class_names[label] for label in listing.labels] == [row["class_name"] for row in rows]
     assert np.where(listing.roles == TRAIN, "train", "test").tolist() == [row["split"] for row in rows]
+    assert set(listing.labels[listing.part(TRAIN)]) == set(range(25))
+    assert set(listing.labels[listing.part(TEST)]) == set(range(25, 50))
     closed = LISTINGS.build("cub200", data_root, partial=True, split="official_closed")
     assert np.where(closed.roles == TRAIN, "train", "test").tolist() == [row["official_split"] for row in rows]
     boxes = LISTINGS.build("cub200", data_root, partial=True, boxes=True).boxes

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 
 from dml_bench.data.dataset import ImageSet
 from dml_bench.data.folds import folds
+from dml_bench.data.pictures import LazyImages, UniformPhotos
 from dml_bench.errors import DataError
 
 
@@ -23,10 +26,26 @@ def test_every_class_is_held_out_once_and_never_trained_on_then(k, classes, seed
         assert len(split.train) + len(split.test) == len(train)
         for part in (split.train, split.test):
             names = [part.class_names[label] for label in part.labels]
-            assert names == [f"class {value // 3}" for value in part.images.ravel()]
+            assert names == [f"class {value // 3}" for value in part.images[:].ravel()]
         assert split.test.num_classes in (classes // k, -(-classes // k))
         held_out += split.test.class_names
     assert sorted(held_out) == sorted(train.class_names)
+
+
+def test_lazy_photos_with_super_classes_stay_so():
+    plain = training(12)
+    lazy = LazyImages(plain.images.shape, lambda rows: plain.images[rows])
+    train = replace(
+        plain, images=lazy, groups=plain.labels // 4, known_digest=plain.digest, whole=lambda side: UniformPhotos(lazy)
+    )
+    for split, same in zip(folds(train, 3), folds(plain, 3), strict=True):
+        assert split.digest == same.digest
+        for part in (split.train, split.test):
+            classes = [int(name.split()[1]) for name in part.class_names]
+            assert part.groups.tolist() == [classes[label] // 4 for label in part.labels]
+            assert [photo.ravel()[0] // 3 for photo in part.photos(8).take(np.arange(len(part)))] == [
+                classes[label] for label in part.labels
+            ]
 
 
 def test_the_seed_decides():

@@ -34,7 +34,6 @@ def test_queries_and_gallery_become_masks(listing):
     split = make_split(listing, images([0, 0]), images([0, 0, 1, 1]))
     assert split.query.tolist() == [True, False, False, True]
     assert split.gallery.tolist() == [False, True, True, False]
-    assert split.super_labels.tolist() == [0]
 
 
 def test_an_image_that_is_query_and_gallery_is_in_both_masks(listing):

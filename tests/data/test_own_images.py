@@ -2,6 +2,7 @@
 
 import gzip
 import shutil
+import unicodedata
 
 import numpy as np
 import pandas as pd
@@ -138,6 +139,21 @@ def test_query_and_gallery_flags_of_test_images(photos):
     assert build(photos, "path,label,split,is_query,is_gallery\n" + rows).roles.tolist() == [TRAIN, TRAIN, QUERY, TEST]
 
 
+@pytest.mark.parametrize(
+    ("columns", "values", "message"),
+    [
+        ("split,is_query,is_gallery", "test,maybe,1", r"row 3: is_query must be true or false, not 'maybe'"),
+        ("split,is_query", "test,1", r"my\.csv: has the column is_query but not is_gallery"),
+        ("split,is_gallery", "test,1", r"my\.csv: has the column is_gallery but not is_query"),
+    ],
+)
+def test_wrong_flags_are_named(photos, columns, values, message):
+    train = "train" + "," * values.count(",")
+    rows = "".join(f"photos ü/{i}.jpg,{i},{values if i > 2 else train}\n" for i in range(1, 5))
+    with pytest.raises(DataError, match=message):
+        build(photos, f"path,label,{columns}\n{rows}")
+
+
 def test_a_class_on_both_sides_must_be_asked_for(photos):
     text = (HEAD + ROWS).replace("4.jpg,hat", "4.jpg,bag")
     with pytest.raises(DataError, match=r"1 classes are to train and to test, such as 'bag'"):
@@ -156,6 +172,8 @@ def test_a_class_on_both_sides_must_be_asked_for(photos):
         ("label,split", "labelled,split", r"has no column label or class"),
         ("2.jpg", "1.jpg", r"names the image 'photos ü/1\.jpg' twice"),
         ("train", "test", r"must name images to train and images to test"),
+        ('red",train', 'red",trains', r"row 1: split must be one of train, test, .* not 'trains'"),
+        ("super_label", "LABEL ", r"my\.csv: has two columns named 'label'"),
         ("5,5,\n", "5,5,7,8,9\n", r"my\.csv: cannot be read: not a table"),
     ],
 )
@@ -168,6 +186,24 @@ def test_mistakes_in_a_table_are_named(photos, old, new, message):
 def test_boxes_that_are_none_are_named(photos, box):
     with pytest.raises(DataError, match="row 3: the box is not one"):
         build(photos, HEAD + ROWS.replace("gallery,2,0,0,5,5", f"gallery,2,{box}"), boxes=True)
+
+
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_umlauts_are_found_however_they_are_composed(tmp_path, files, written, stored, packed):
+    names = [f"Bäume groß/{i} ü.JPG" for i in range(4)]
+    tree = {unicodedata.normalize(stored, name): bytes([i]) for i, name in enumerate(names)}
+    folder = unicodedata.normalize(stored, "Bäume groß")
+    files.pack(tmp_path / f"{folder}.zip", tree) if packed else files.write(tmp_path, tree)
+    rows = "".join(unicodedata.normalize(written, f"{name},{i}\n") for i, name in enumerate(names))
+    listing = build(tmp_path, "path,label\n" + rows)
+    assert list(listing.source.read(listing.paths)) == [bytes([i]) for i in range(4)]
+
+
+def test_paths_of_windows_are_found(photos):
+    rows = "".join(f"photos ü\\{i}.jpg,{i}\n" for i in range(1, 5))
+    assert build(photos, "path,label\n" + rows).paths == tuple(f"photos ü/{i}.jpg" for i in range(1, 5))
 
 
 def test_boxes_need_their_columns(photos):

@@ -131,6 +131,8 @@ def test_the_real_objects(data_root):
     listing = LISTINGS.build("caltech101", data_root, partial=True)
     with (data_root / "caltech101" / "labels.csv").open(encoding="utf-8") as file:
         rows = {row["path"]: (int(row["label"]), row["split"]) for row in csv.DictReader(file)}
+    assert np.bincount(listing.roles).tolist() == [1972, 1957]
+    assert [len(np.unique(listing.labels[listing.part(role)])) for role in (TRAIN, TEST)] == [50, 50]
     sides = np.where(listing.roles == TRAIN, "train", "test").tolist()
     assert {p: (n, s) for p, n, s in zip(listing.paths, listing.labels.tolist(), sides, strict=True)} == rows
     with pytest.raises(DataError, match="8,242 images of 100 classes, but 3,929 images of 100 classes"):
@@ -180,3 +182,6 @@ def test_the_real_groceries(data_root):
         tested = QUERY if row["official_split"] == "test" else GALLERY
         assert role == (TRAIN if row["split"] == "train" else tested)
     assert np.bincount(listing.roles, minlength=4).tolist() == [3051, 0, 1061, 1309]
+    assert set(listing.labels[listing.part(TRAIN)]) == set(range(41))
+    for role in (QUERY, GALLERY):
+        assert set(listing.labels[listing.part(role)]) == set(range(41, 81))

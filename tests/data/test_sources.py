@@ -6,10 +6,10 @@ import threading
 import zipfile
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dml_bench.data import sources
+from dml_bench.data import packed
 from dml_bench.data.sources import Joined, is_stray, only, open_source, read_table, read_text, top_of
 from dml_bench.errors import DataError
 
@@ -95,6 +95,20 @@ def test_links_and_devices_in_a_tar_file_are_refused(tmp_path, kind):
         open_source(tmp_path / "bad.tar")
 
 
+def test_a_tar_file_with_holes_is_refused(tmp_path):
+    """Its bytes do not lie in one piece, as GNU tar --sparse writes them."""
+    info = tarfile.TarInfo("1.jpg")
+    info.type, info.size = tarfile.GNUTYPE_SPARSE, 512
+    head = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    head[386:410] = b"%011o\0%011o\0" % (88, 512)  # one piece of 512 bytes, at 88
+    head[483:495] = b"%011o\0" % 600
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    (tmp_path / "bad.tar").write_bytes(bytes(head) + b"A" * 512 + bytes(1024))
+    with pytest.raises(DataError, match=r"bad\.tar: the member '1\.jpg' has holes"):
+        open_source(tmp_path / "bad.tar")
+
+
 def test_a_link_in_a_zip_file_is_refused(tmp_path):
     info = zipfile.ZipInfo("1.jpg")
     info.external_attr = 0o120777 << 16
@@ -115,7 +129,7 @@ def test_a_name_twice_is_refused(tmp_path):
 
 @pytest.mark.parametrize("ending", [".zip", ".tgz", ".tar.xz"])
 def test_an_archive_that_swells_is_refused(tmp_path, files, monkeypatch, ending):
-    monkeypatch.setattr(sources, "ALWAYS_ALLOWED", 1 << 16)
+    monkeypatch.setattr(packed, "ALWAYS_ALLOWED", 1 << 16)
     path = tmp_path / f"bomb{ending}"
     if ending == ".zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -124,11 +138,11 @@ def test_an_archive_that_swells_is_refused(tmp_path, files, monkeypatch, ending)
         files.pack(path, {"0.bmp": bytes(1 << 23)})
     with pytest.raises(DataError, match=r"bomb.*expands to more than"):
         open_source(path)
-    assert not list(sources.cache_folder().glob(".*"))
+    assert not list(packed.cache_folder().glob(".*"))
 
 
 def test_a_member_too_large_is_refused(tmp_path, files, monkeypatch):
-    monkeypatch.setattr(sources, "LARGEST_MEMBER", 100)
+    monkeypatch.setattr(packed, "LARGEST_MEMBER", 100)
     with pytest.raises(DataError, match=r"'0\.bmp' has 101 bytes; 100 are allowed"):
         open_source(files.pack(tmp_path / "x.zip", {"0.bmp": bytes(101)}))
 
@@ -205,6 +219,30 @@ def test_whatever_the_bytes_only_data_errors_come(tmp_path_factory, data):
             open_source(folder / name)
         except DataError as error:
             assert name in str(error)
+
+
+@given(
+    st.sampled_from([".zip", ".tar"]),
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8)), min_size=1, max_size=4),
+)
+@example(".zip", [(0.75, bytes(4))])  # a member without a name
+@example(".zip", [(0.5546875, b"\1")])  # a member said to be longer than it is
+@settings(max_examples=200)
+def test_a_damaged_archive_is_refused_or_gives_what_it_says(tmp_path_factory, files, ending, changes):
+    tree = {f"class {i}/{i}.jpg": b"%d" % i * 20 for i in range(3)}
+    path = files.pack(tmp_path_factory.mktemp("damaged") / f"x{ending}", tree)
+    data = bytearray(path.read_bytes()[: 4096 if ending == ".tar" else None])
+    for where, change in changes:
+        at = int(where * len(data))
+        data[at : at + len(change)] = change
+    path.write_bytes(data)
+    try:
+        source = open_source(path)
+        contents = list(source.read(list(source.stamps)))
+    except DataError as error:
+        assert f"x{ending}" in str(error)
+    else:
+        assert [len(content) for content in contents] == [stamp[0] for stamp in source.stamps.values()]
 
 
 def test_a_damaged_gzip_is_refused(tmp_path, files):
