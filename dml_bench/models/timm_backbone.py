@@ -18,10 +18,8 @@ from dml_bench.errors import DataError, OptionError, Problem, RecipeError
 from dml_bench.models.backbone import BACKBONES
 from dml_bench.models.pooling import Pool, Pooling
 from dml_bench.models.weights import Digest, load_weights, vision
+from dml_bench.recipe.weights import HUB
 from dml_bench.registry import suggestion
-
-HUB = "hub"
-"""Instead of a path: the file is fetched from the Hugging Face hub, if it is not in its cache."""
 
 
 class TimmBackbone(nn.Module):

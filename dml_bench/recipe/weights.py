@@ -15,7 +15,7 @@ from dml_bench.errors import DataError, Problem
 ROOT_VARIABLE = "DML_BENCH_DATA"
 
 HUB = "hub"
-"""What stands for no file of one's own."""
+"""Instead of a path: the file is fetched from the Hugging Face hub, if it is not in its cache."""
 
 DIGITS = 8
 """So many digits of the sha256 stand for a file in an id; a recipe may state more."""

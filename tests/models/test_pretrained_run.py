@@ -9,6 +9,7 @@ from PIL import Image
 
 from dml_bench import run
 from dml_bench.errors import DataError
+from dml_bench.runners.plan import plan
 
 SHORT = [
     "training.epochs=1",
@@ -59,3 +60,13 @@ def test_another_file_is_found_out_before_any_run(root):
     with pytest.raises(DataError, match=r"w\.pth: not the file that is meant"):
         run(document, changes=SHORT, out=root / "runs")
     assert not list((root / "runs").glob("*-s0"))
+
+
+def test_the_data_root_of_the_command_line_holds_the_weights_too(root, monkeypatch):
+    monkeypatch.delenv("DML_BENCH_DATA", raising=False)
+    document, digest = recipe(root)
+    del document["data_root"]
+    document |= {"backbone": {"name": "resnet18", "weights": "w.pth"}}
+    (planned,) = plan(document, data_root=root).runs
+    assert planned.recipe.backbone["sha256"] == digest
+    assert planned.recipe.data_root == str(root)
