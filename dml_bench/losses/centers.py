@@ -100,6 +100,11 @@ def uniform_over_dimensions(num_classes: int, per_class: int, dim: int) -> Float
     return torch.empty(num_classes, per_class, dim).uniform_(-1, 1) / math.sqrt(dim)
 
 
+def gaussian_eighth(num_classes: int, per_class: int, dim: int) -> Float[Tensor, "C K D"]:
+    """Draw every entry from N(0, 1/64), as the code behind ProxyNCA and ProxyNCA++ does; of length 1 at D = 64."""
+    return torch.randn(num_classes, per_class, dim) / 8
+
+
 def he_normal(num_classes: int, per_class: int, dim: int) -> Float[Tensor, "C K D"]:
     """Draw every entry from N(0, 2/D), so that centers have length about sqrt(2)."""
     return torch.randn(num_classes, per_class, dim) * math.sqrt(2 / dim)

@@ -68,10 +68,17 @@ def recipe_id(document: Mapping[str, Any]) -> str:
     """
     kept = {key: value for key, value in document.items() if key not in APART}
     kept["backbone"] = named_by_content(kept.get("backbone"))
+    kept["loss"] = _plain_init(kept.get("loss"))
     for path, default in LATER.items():
         kept = _without(kept, path, default)
     metrics = sorted(set(kept["evaluation"]["metrics"]))
     return _digest({**kept, "evaluation": {**kept["evaluation"], "metrics": metrics}})
+
+
+def _plain_init(loss: Any) -> Any:
+    """Leave out the usual start of centers where losses did not always have a choice of it."""
+    lately = isinstance(loss, Mapping) and loss.get("name") in ("norm_softmax", "proxy_nca", "proxy_nca_pp")
+    return _without(loss, ("init",), "unit") if lately else loss
 
 
 def protocol_id(data_digest: str, distance: str = "cosine", selection: Mapping[str, Any] | None = None) -> str:

@@ -31,7 +31,7 @@ FREE_FORM: list[Options] = [
 """Combinations that no published loss makes."""
 
 VARIANTS: dict[str, list[Options]] = {
-    "norm_softmax": [{}, {"scale": 64.0}, {"learn_scale": True}],
+    "norm_softmax": [{}, {"scale": 64.0}, {"learn_scale": True}, {"init": "official"}],
     "am_softmax": [{}, {"margin": 0.0, "scale": 1.0}, {"margin": 1.5}],
     "arcface": [
         {"margin": margin, "overflow": overflow, "straight_through": through}
@@ -39,8 +39,8 @@ VARIANTS: dict[str, list[Options]] = {
         for overflow in OVERFLOWS
     ]
     + [{"margin": 0.9, "scale": 10.0}],
-    "proxy_nca": [{}, {"scale": 1.0}, {"scale": 100.0}],
-    "proxy_nca_pp": [{}, {"temperature": 0.02}],
+    "proxy_nca": [{}, {"scale": 1.0}, {"scale": 100.0}, {"init": "official"}],
+    "proxy_nca_pp": [{}, {"temperature": 0.02}, {"init": "official"}],
     "softtriple": [
         {"centers_per_class": 1},
         {"centers_per_class": 2, "regularizer_weight": 0.0},

@@ -249,3 +249,20 @@ def test_a_new_loss_writes_only_compute():
 def test_importing_losses_leaves_the_metric_learning_library_alone():
     code = "import sys, dml_bench.losses as l; list(l.LOSSES); sys.exit('pytorch_metric_learning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "bound", "deviation"),
+    [
+        ("norm_softmax", 512**-0.5, (512 * 3) ** -0.5),  # uniform_(-1/sqrt(D), 1/sqrt(D))
+        ("proxy_nca", None, 1 / 8),  # randn / 8
+        ("proxy_nca_pp", None, 1 / 8),
+        ("softtriple", 400**-0.5, (400 * 3) ** -0.5),  # kaiming_uniform_(a=sqrt(5)) over C K
+    ],
+)
+def test_official_centers_are_drawn_as_the_authors_draw_them(name, bound, deviation):
+    options = {"centers_per_class": 4} if name == "softtriple" else {}
+    torch.manual_seed(0)
+    centers = build(name, 100, 512, init="official", **options).centers.detach()
+    assert centers.std().item() == pytest.approx(deviation, rel=0.01) and abs(centers.mean().item()) < 0.01 * deviation
+    assert bound is None or 0.999 * bound < centers.abs().max().item() <= bound

@@ -24,7 +24,7 @@ def mistakes(text, tmp_path, changes=()):
 
 def test_defaults_are_spelt_out():
     (run, *_) = read_recipe(MINIMAL, VOCABULARY)
-    assert run.recipe.loss == {"name": "norm_softmax", "scale": 20.0, "learn_scale": False}
+    assert run.recipe.loss == {"name": "norm_softmax", "scale": 20.0, "learn_scale": False, "init": "unit"}
     assert run.recipe.training.sampler == {"name": "pxk", "classes_per_batch": 16, "images_per_class": 4}
 
 
@@ -256,3 +256,13 @@ def test_choices_that_do_not_fit_each_other_are_refused(tmp_path):
     (found,) = mistakes(text, tmp_path)
     assert found.startswith("test.yaml:2: backbone.dropout: must be > 0 for uncertainty_softmax")
     assert read(text, tmp_path, ["backbone.dropout=0.2"])
+
+
+def test_a_choice_of_centers_that_came_later_leaves_old_ids_alone():
+    from dml_bench.recipe.identity import recipe_id
+
+    (run,) = read_recipe({"dataset": "digits", "loss": "norm_softmax", "references": False}, VOCABULARY)
+    document = run.recipe.document()
+    old = {**document, "loss": {key: value for key, value in document["loss"].items() if key != "init"}}
+    new = {**document, "loss": {**document["loss"], "init": "official"}}
+    assert recipe_id(old) == run.recipe_id != recipe_id(new)

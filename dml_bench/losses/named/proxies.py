@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 from dml_bench.errors import OptionError, Problem
-from dml_bench.losses.centers import LogSumExp, Soft, gaussian, he_normal, nearest, uniform_over_centers
+from dml_bench.losses.centers import (
+    LogSumExp,
+    Soft,
+    gaussian,
+    gaussian_eighth,
+    he_normal,
+    nearest,
+    uniform_over_centers,
+)
 from dml_bench.losses.loss import LOSSES, Task
 from dml_bench.losses.margins import Additive, Angular, Overflow
 from dml_bench.losses.objectives import Hinge, nca
@@ -17,11 +25,11 @@ from dml_bench.registry import Count, Finite, NonNegative, Positive, Radians
 
 
 @LOSSES.register("proxy_nca")
-def proxy_nca(task: Task, /, *, scale: Positive = 9.0) -> ProxyLoss:
+def proxy_nca(task: Task, /, *, scale: Positive = 9.0, init: Literal["unit", "official"] = "unit") -> ProxyLoss:
     """Compare squared distances to one proxy per class, with the own class left out of the denominator.
 
     loss = -log( exp(-s d_y) / sum_{j != y} exp(-s d_j) ), d_j = ||x - w_j||^2. It may be negative, and the pull towards
-    the own proxy never fades. It needs two classes.
+    the own proxy never fades. It needs two classes. ``init``: proxies of length about 1, or entries from N(0, 1/64).
 
     Source: Movshovitz-Attias et al., No Fuss Distance Metric Learning using Proxies, ICCV 2017.
     Differs: the paper does not report the lengths of embeddings and proxies, whose product is the scale; 9 is what
@@ -29,20 +37,25 @@ def proxy_nca(task: Task, /, *, scale: Positive = 9.0) -> ProxyLoss:
     """
     if task.num_classes < 2:
         raise OptionError([Problem(("num_classes",), "must be >= 2 for proxy_nca, which compares with other classes")])
-    return ProxyLoss(task, similarity=negative_squared_distance, scale=scale, objective=nca)
+    start = gaussian if init == "unit" else gaussian_eighth
+    return ProxyLoss(task, similarity=negative_squared_distance, scale=scale, objective=nca, init=start)
 
 
 @LOSSES.register("proxy_nca_pp")
-def proxy_nca_pp(task: Task, /, *, temperature: Positive = 1 / 9) -> ProxyLoss:
+def proxy_nca_pp(
+    task: Task, /, *, temperature: Positive = 1 / 9, init: Literal["unit", "official"] = "unit"
+) -> ProxyLoss:
     """Compare squared distances to one proxy per class by softmax (ProxyNCA++).
 
     loss = -log( exp(-d_y / T) / sum_j exp(-d_j / T) ), d_j = ||x - w_j||^2, T = temperature. As all lengths are 1, this
-    is norm_softmax with scale 2 / T.
+    is norm_softmax with scale 2 / T. ``init``: proxies of length about 1, or entries from N(0, 1/64), which at 2048
+    dimensions have length 5.7 and turn more slowly.
 
     Source: Teh et al., ProxyNCA++, ECCV 2020.
     Differs: the paper's other parts (max pooling, LayerNorm, balanced batches, fast proxies) are no part of the loss.
     """
-    return ProxyLoss(task, similarity=negative_squared_distance, scale=1 / temperature)
+    start = gaussian if init == "unit" else gaussian_eighth
+    return ProxyLoss(task, similarity=negative_squared_distance, scale=1 / temperature, init=start)
 
 
 @LOSSES.register("softtriple")

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dml_bench.errors import OptionError, Problem
-from dml_bench.losses.centers import on_sphere, uniform_over_dimensions
+from dml_bench.losses.centers import gaussian, on_sphere, uniform_over_dimensions
 from dml_bench.losses.centroids import BatchCentroids
 from dml_bench.losses.loss import LOSSES, Loss, Task
 from dml_bench.losses.objectives import Hinge, PairHinge
@@ -81,18 +81,27 @@ def l2_softmax(
 
 
 @LOSSES.register("norm_softmax")
-def norm_softmax(task: Task, /, *, scale: Positive = 20.0, learn_scale: bool = False) -> ProxyLoss:
+def norm_softmax(
+    task: Task,
+    /,
+    *,
+    scale: Positive = 20.0,
+    learn_scale: bool = False,
+    init: Literal["unit", "official"] = "unit",
+) -> ProxyLoss:
     """Compare cosines to one center per class by softmax.
 
     loss = ell(z, y), z_j = s cos_j, s = scale. It cannot fall below log(1 + (C-1) exp(-s C / (C-1))), so a scale that
-    is too small never fits.
+    is too small never fits. ``init``: centers of length about 1, or as Zhai and Wu draw them, entries from U(-b, b),
+    b = 1 / sqrt(D), of length about 0.58.
 
     Source: Wang et al., NormFace, ACM MM 2017; Zhai and Wu, Classification is a Strong Baseline for Deep Metric
         Learning, BMVC 2019.
     Differs: NormFace learns the scale (learn_scale); Zhai and Wu put a LayerNorm without parameters before it
         (an option of the embedder).
     """
-    return ProxyLoss(task, scale=scale, learn_scale=learn_scale)
+    start = gaussian if init == "unit" else uniform_over_dimensions
+    return ProxyLoss(task, scale=scale, learn_scale=learn_scale, init=start)
 
 
 @LOSSES.register("coco")

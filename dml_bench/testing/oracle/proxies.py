@@ -6,7 +6,7 @@ from dml_bench.testing.oracle.plain import distance, dot, log_one_plus_sum_exp, 
 from dml_bench.testing.oracle.scores import classify, cosines, cross_entropy, first_center, squared_distances
 
 
-def proxy_nca(x, y, centers, scale=9.0):
+def proxy_nca(x, y, centers, scale=9.0, init=None):
     rows = []
     for row, label in zip(squared_distances(x, centers), y, strict=True):
         others = [-scale * d for j, d in enumerate(row) if j != label]
@@ -14,7 +14,7 @@ def proxy_nca(x, y, centers, scale=9.0):
     return mean(rows)
 
 
-def proxy_nca_pp(x, y, centers, temperature=1 / 9):
+def proxy_nca_pp(x, y, centers, temperature=1 / 9, init=None):
     rows = squared_distances(x, centers)
     return mean(cross_entropy([-d / temperature for d in row], label) for row, label in zip(rows, y, strict=True))
 

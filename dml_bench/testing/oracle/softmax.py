@@ -6,7 +6,7 @@ from dml_bench.testing.oracle.plain import distance, dot, log_sum_exp, mean, uni
 from dml_bench.testing.oracle.scores import classify, cross_entropy, entropies, first_center, linear
 
 
-def norm_softmax(x, y, centers, scale=20.0, learn_scale=False):
+def norm_softmax(x, y, centers, scale=20.0, learn_scale=False, init=None):
     return classify(first_center(x, centers), y, scale)
 
 
