@@ -14,7 +14,7 @@ import numpy as np
 from dml_bench.data.archive import find_below, naming, places
 from dml_bench.data.catalog import check_counts, check_missing, dataset, half_of_classes, variant
 from dml_bench.data.listing import TEST, TRAIN, Listing, Source
-from dml_bench.data.sources import Joined, open_source
+from dml_bench.data.sources import Joined, class_names, open_source, whole_numbers
 from dml_bench.errors import DataError
 
 FOLDERS = ("cars196", "Cars196", "CARS196", "stanford_cars", "stanford-cars", "cars196_train24", ".")
@@ -76,7 +76,7 @@ def cars196(
     where = str(copy.source.path)
     cars = [car for car in copy.cars if (car.half, car.file) in copy.images] if partial else copy.cars
     check_missing(where, [car.file for car in cars if (car.half, car.file) not in copy.images])
-    present, labels = np.unique(np.array([car.label for car in cars], dtype=np.int64), return_inverse=True)
+    present, labels = np.unique(whole_numbers([car.label for car in cars], where), return_inverse=True)
     cut = check_counts(where, (len(cars), len(present)), OFFICIAL, partial)
     roles = half_of_classes(labels.astype(np.int64), where)
     if split == "official_closed":
@@ -88,7 +88,7 @@ def cars196(
         tuple(copy.images[car.half, car.file] for car in cars),
         labels.astype(np.int64),
         roles,
-        tuple(copy.names[number - 1] for number in present.tolist()),
+        class_names(dict(enumerate(copy.names, start=1)), present.tolist(), where),
         boxes=cutting if boxes else None,
         variant=variant(partial=cut, boxes=boxes, split=split),
     )
