@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import lzma
 import os
 import struct
@@ -101,7 +102,7 @@ def decode_grey(data: bytes, where: str, size: tuple[int, int]) -> Image.Image:
 
 
 _UNREADABLE = (
-    *(OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, struct.error),
+    *(OSError, EOFError, csv.Error, zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, struct.error),
     *(ValueError, IndexError, OverflowError),  # of zipfile and tarfile, for numbers and names that cannot be
     *(RuntimeError, NotImplementedError),  # encrypted; unknown compression
 )

@@ -197,7 +197,7 @@ def class_names(names: Mapping[int, str], classes: Sequence[int], where: str) ->
     Raises:
         DataError: naming ``where`` and a class without a name.
     """
-    if lost := [number for number in classes if number not in names]:
+    if lost := [number for number in classes if not names.get(number)]:
         raise DataError(f"{where}: the class {lost[0]} has no name in it")
     return tuple(names[number] for number in classes)
 
