@@ -1,9 +1,9 @@
-"""Find downloaded data, and read the images of a zip file or of a folder alike. Needs no torch."""
+"""Find downloaded data, and name what cannot be read. Needs no torch."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import csv
 import lzma
 import os
 import struct
@@ -11,9 +11,8 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from PIL import Image
 
@@ -25,39 +24,6 @@ ROOT_VARIABLE = "DML_BENCH_DATA"
 TAR_ENDINGS = (".tgz", ".tar.gz", ".tar", ".tar.bz2", ".tar.xz")
 
 HOW = f"Name the folder by data_root in the recipe, by --data-root, or by the environment variable {ROOT_VARIABLE}."
-
-
-@dataclass(frozen=True)
-class ImageArchive:
-    """The images of one zip file or folder.
-
-    Attributes:
-        path: the zip file or folder.
-        members: names of the images, parts joined by ``/``, sorted.
-        fingerprint: changes when an image is added, removed, renamed or rewritten; no matter where ``path`` lies.
-    """
-
-    path: Path
-    members: tuple[str, ...]
-    fingerprint: str
-
-    def read(self) -> Iterator[tuple[str, bytes]]:
-        """Yield name and bytes of every image, in the order of ``members``.
-
-        Raises:
-            DataError: naming the file, if one cannot be read or fails its checksum.
-        """
-        if self.path.is_dir():
-            for member in self.members:
-                with naming(self.path / member):
-                    data = (self.path / member).read_bytes()
-                yield member, data
-            return
-        with naming(self.path), zipfile.ZipFile(self.path) as archive:
-            for member in self.members:
-                with naming(self.path / member):
-                    data = archive.read(member)
-                yield member, data
 
 
 def find(root: Path | None, folders: Sequence[str], name: str) -> Path:
@@ -110,19 +76,6 @@ def find_below(folders: Sequence[Path], name: str) -> Path | None:
     return None
 
 
-def open_images(path: Path, suffix: str = ".png") -> ImageArchive:
-    """List the images with this suffix in a zip file or a folder; ``._*`` and ``__MACOSX`` are passed over.
-
-    Raises:
-        DataError: if the path is neither, the zip file is damaged, or a name in it leads out of the archive.
-    """
-    with naming(path):
-        found = _folder_members(path) if path.is_dir() else _zip_members(path)
-        listing = sorted((name, stamp) for name, stamp in found if name.lower().endswith(suffix) and not _stray(name))
-    sha = hashlib.sha256(repr(listing).encode()).hexdigest()
-    return ImageArchive(path, tuple(name for name, _ in listing), sha)
-
-
 def decode_grey(data: bytes, where: str, size: tuple[int, int]) -> Image.Image:
     """Decode a PNG of the given width and height to an 8-bit grey image.
 
@@ -148,31 +101,8 @@ def decode_grey(data: bytes, where: str, size: tuple[int, int]) -> Image.Image:
     return grey
 
 
-def _zip_members(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if info.filename.startswith("/") or ".." in PurePosixPath(info.filename).parts:
-                raise DataError(f"{path}: the member '{info.filename}' leads out of the archive")
-            yield info.filename, (info.file_size, info.CRC)
-
-
-def _folder_members(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    for folder, _, files in os.walk(path, onerror=_raise):
-        for name in files:
-            stat = Path(folder, name).stat()
-            yield Path(folder, name).relative_to(path).as_posix(), (stat.st_size, stat.st_mtime_ns)
-
-
-def _raise(error: OSError) -> None:
-    raise error  # os.walk would skip an unreadable folder without a word
-
-
-def _stray(name: str) -> bool:
-    return any(part.startswith("._") or part == "__MACOSX" for part in name.split("/"))
-
-
 _UNREADABLE = (
-    *(OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, struct.error),
+    *(OSError, EOFError, csv.Error, zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, struct.error),
     *(ValueError, IndexError, OverflowError),  # of zipfile and tarfile, for numbers and names that cannot be
     *(RuntimeError, NotImplementedError),  # encrypted; unknown compression
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from dml_bench.data.archive import find_below, naming, places
 from dml_bench.data.catalog import check_counts, check_missing, dataset, half_of_classes, variant
 from dml_bench.data.listing import TEST, TRAIN, Listing, Source
-from dml_bench.data.sources import Joined, open_source
+from dml_bench.data.sources import Joined, class_names, open_source, whole_numbers
 from dml_bench.errors import DataError
 
 FOLDERS = ("cars196", "Cars196", "CARS196", "stanford_cars", "stanford-cars", "cars196_train24", ".")
@@ -76,7 +77,7 @@ def cars196(
     where = str(copy.source.path)
     cars = [car for car in copy.cars if (car.half, car.file) in copy.images] if partial else copy.cars
     check_missing(where, [car.file for car in cars if (car.half, car.file) not in copy.images])
-    present, labels = np.unique(np.array([car.label for car in cars], dtype=np.int64), return_inverse=True)
+    present, labels = np.unique(whole_numbers([car.label for car in cars], where), return_inverse=True)
     cut = check_counts(where, (len(cars), len(present)), OFFICIAL, partial)
     roles = half_of_classes(labels.astype(np.int64), where)
     if split == "official_closed":
@@ -88,7 +89,7 @@ def cars196(
         tuple(copy.images[car.half, car.file] for car in cars),
         labels.astype(np.int64),
         roles,
-        tuple(copy.names[number - 1] for number in present.tolist()),
+        class_names(dict(enumerate(copy.names, start=1)), present.tolist(), where),
         boxes=cutting if boxes else None,
         variant=variant(partial=cut, boxes=boxes, split=split),
     )
@@ -112,10 +113,11 @@ def _open_combined(place: Path) -> Copy | None:
     if not (place / "cars_annos.mat").is_file():
         return None
     annotations, names = _matlab(place / "cars_annos.mat", "annotations", "class_names")
-    cars = [
-        Car("test" if row["test"] else "train", str(row["relative_im_path"]), int(row["class"]), _box(row))
-        for row in annotations
-    ]
+    with _rows_of(place / "cars_annos.mat"):
+        cars = [
+            Car("test" if row["test"] else "train", str(row["relative_im_path"]), int(row["class"]), _box(row))
+            for row in annotations
+        ]
     folders = sorted({car.file.split("/")[0] for car in cars})
     mounts = {folder: found for folder in folders if (found := find_below([place], folder))}
     if not mounts:
@@ -140,8 +142,9 @@ def _open_devkit(place: Path) -> Copy | None:
         path = _file(place, [name for file in files for name in (str(meta.parent / file), file)])
         if path is not None:
             (annotations,) = _matlab(path, "annotations")
-            if "class" in annotations.dtype.names:
-                cars += [Car(half, str(row["fname"]), int(row["class"]), _box(row)) for row in annotations]
+            if "class" in (annotations.dtype.names or ("class",)):
+                with _rows_of(path):
+                    cars += [Car(half, str(row["fname"]), int(row["class"]), _box(row)) for row in annotations]
     source = _joined(place, mounts)
     return Copy(cars, source, dict(_by_file(source)), list(_matlab(meta, "class_names")[0]))
 
@@ -203,11 +206,20 @@ def _matlab(path: Path, *names: str) -> list[Any]:
             raise OSError(f"not the MATLAB file of {', '.join(names)}: {error}") from error
 
 
+@contextmanager
+def _rows_of(path: Path) -> Iterator[None]:
+    """Name the file whose rows lack a field, or hold something else than they should."""
+    try:
+        yield
+    except (ValueError, TypeError, IndexError, KeyError) as error:
+        raise DataError(f"{path}: not the annotations of Cars196: {error}") from error
+
+
 def _csv(path: Path, delimiter: str = ",") -> list[list[str]]:
     if not path.is_file():
         return []
     with naming(path):
         text = path.read_text(encoding="utf-8-sig")
-    if delimiter == "\n":
-        return [[line.strip().strip('"')] for line in text.splitlines() if line.strip()]
-    return [row for row in csv.reader(text.splitlines()) if row]
+        if delimiter == "\n":
+            return [[line.strip().strip('"')] for line in text.splitlines() if line.strip()]
+        return [row for row in csv.reader(text.splitlines()) if row]

@@ -17,7 +17,7 @@ from dml_bench.registry import Registry
 
 F = TypeVar("F", bound=Callable[..., Listing])
 
-LISTINGS: Registry[Listing] = Registry("listings", [f"dml_bench.data.{module}" for module in FILES])
+LISTINGS: Registry[Listing] = Registry("listings", [f"dml_bench.data.{module}" for module in ("omniglot", *FILES)])
 """Readers ``(root: Path | None, /, *, ...) -> Listing``, under the names of their data sets; they decode nothing."""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from dml_bench.data.archive import find
 from dml_bench.data.catalog import check_counts, check_missing, dataset, half_of_classes, variant
 from dml_bench.data.listing import TEST, TRAIN, Listing, Source
-from dml_bench.data.sources import open_source, read_table, top_of, whole_numbers
+from dml_bench.data.sources import class_names, open_source, read_boxes, read_table, top_of, whole_numbers
 from dml_bench.errors import DataError
 
 FOLDERS = ("cub200", "CUB", "cub", "CUB200", "cub200_first50", ".")
@@ -43,7 +43,8 @@ def cub200(
     top = top_of(source, "images.txt")
     images = dict(read_table(source, f"{top}images.txt", 2))
     labels = _by_image(source, f"{top}image_class_labels.txt", images)
-    names = dict(read_table(source, f"{top}classes.txt", 2))
+    names = read_table(source, f"{top}classes.txt", 2)
+    numbers = whole_numbers([row[0] for row in names], f"{source.path}/{top}classes.txt").tolist()
     if partial:
         images = {key: path for key, path in images.items() if f"{top}images/{path}" in source.stamps}
     missing = [path for path in images.values() if f"{top}images/{path}" not in source.stamps]
@@ -61,7 +62,9 @@ def cub200(
         tuple(f"{top}images/{path}" for path in images.values()),
         codes.astype(np.int64),
         roles,
-        tuple(names[str(number)] for number in kept),
+        class_names(
+            dict(zip(numbers, (row[1] for row in names), strict=True)), kept.tolist(), f"{source.path}/{top}classes.txt"
+        ),
         boxes=_boxes(source, f"{top}bounding_boxes.txt", images) if boxes else None,
         variant=variant(partial=cut, boxes=boxes, split=split),
     )
@@ -77,7 +80,6 @@ def _by_image(source: Source, name: str, images: dict[str, str]) -> dict[str, st
 
 def _boxes(source: Source, name: str, images: dict[str, str]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Return boxes given as left, top, width, height."""
-    rows = {key: (float(x), float(y), float(w), float(h)) for key, x, y, w, h in read_table(source, name, 5)}
-    boxes = np.array([rows[key] for key in images], dtype=np.float64)
+    boxes = read_boxes(source, name, list(images))
     boxes[:, 2:] += boxes[:, :2]
     return boxes

@@ -8,10 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from dml_bench.data.archive import find
+from dml_bench.data.archive import find, naming
 from dml_bench.data.catalog import check_counts, check_missing, dataset, variant
 from dml_bench.data.listing import GALLERY, QUERY, TEST, TRAIN, Listing, Source
-from dml_bench.data.sources import open_source, read_text, top_of, whole_numbers
+from dml_bench.data.sources import class_names, open_source, read_text, top_of, whole_numbers
 from dml_bench.errors import DataError
 
 FOLDERS = ("grocery_store", "GroceryStoreDataset", "GroceryStoreDataset-master", ".")
@@ -68,7 +68,7 @@ def grocery_store(
         tuple(f"{top}{row[1]}" for row in rows),
         labels.astype(np.int64),
         roles.astype(np.int8),
-        tuple(names[number] for number in present.tolist()),
+        class_names(names, present.tolist(), f"{source.path}/{top}classes.csv"),
         super_labels=supers,
         variant=variant(partial=cut, split=split),
     )
@@ -84,5 +84,8 @@ def _rows(source: Source, name: str) -> list[list[str]]:
 
 
 def _names(source: Source, name: str) -> dict[int, str]:
-    rows = list(csv.reader(read_text(source, name).splitlines()))[1:]
-    return {int(row[1]): row[0] for row in rows if len(row) > 1}
+    with naming(source.path / name):
+        rows = list(csv.reader(read_text(source, name).splitlines()))[1:]
+    rows = [row for row in rows if len(row) > 1]
+    numbers = whole_numbers([row[1] for row in rows], str(source.path / name)).tolist()
+    return dict(zip(numbers, (row[0] for row in rows), strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 from dml_bench.data.archive import find_below, places
 from dml_bench.data.catalog import check_counts, check_missing, dataset, variant
 from dml_bench.data.listing import GALLERY, QUERY, TRAIN, Listing, Source
-from dml_bench.data.sources import Joined, only, open_source, read_table
+from dml_bench.data.sources import Joined, only, open_source, read_boxes, read_table
 from dml_bench.errors import DataError
 
 FOLDERS = (
@@ -61,7 +61,7 @@ def inshop(root: Path | None, /, *, partial: bool = False, boxes: bool = False) 
         labels.astype(np.int64),
         np.array([STATUS[row[2]] for row in rows], dtype=np.int8),
         tuple(names.tolist()),
-        boxes=_boxes(source, [row[0] for row in rows]) if boxes else None,
+        boxes=read_boxes(source, f"boxes/{BOXES}", [row[0] for row in rows], columns=7, header=2) if boxes else None,
         super_labels=supers,
         variant=variant(partial=cut, boxes=boxes),
     )
@@ -83,11 +83,3 @@ def _open(looked: list[Path]) -> tuple[Source, Path]:
 def _image(source: Source, path: str) -> str:
     """Return the name of ``img/...`` in the source; an archive may hold the folder ``img`` or begin below it."""
     return f"img/{path}" if f"img/{path}" in source.stamps else path
-
-
-def _boxes(source: Source, paths: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
-    """Return the boxes of ``image clothes_type pose_type x_1 y_1 x_2 y_2``."""
-    rows = {row[0]: [float(value) for value in row[3:]] for row in read_table(source, f"boxes/{BOXES}", 7, header=2)}
-    if lost := [path for path in paths if path not in rows]:
-        raise DataError(f"{source.path}/{BOXES}: {len(lost)} images are not in it, such as {lost[0]}")
-    return np.array([rows[path] for path in paths], dtype=np.float64)

@@ -91,6 +91,10 @@ class Listing:
             if found != shape:
                 raise DataError(f"{self.name}: {what} must be {shape}, not {found}")
 
+        if self.boxes is not None and not np.isfinite(self.boxes).all():
+            wrong = int((~np.isfinite(self.boxes)).any(axis=1).argmax())
+            raise DataError(f"{self.source.path}: the box of {self.paths[wrong]} is none: {self.boxes[wrong].tolist()}")
+
     def __len__(self) -> int:
         return len(self.paths)
 

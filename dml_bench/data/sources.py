@@ -162,7 +162,7 @@ def read_table(source: Source, name: str, columns: int, *, header: int = 0) -> l
     return rows
 
 
-def whole_numbers(values: Sequence[str], where: str) -> npt.NDArray[np.int64]:
+def whole_numbers(values: Sequence[str | int], where: str) -> npt.NDArray[np.int64]:
     """Return texts as integers.
 
     Raises:
@@ -170,8 +170,36 @@ def whole_numbers(values: Sequence[str], where: str) -> npt.NDArray[np.int64]:
     """
     try:
         return np.array([int(value) for value in values], dtype=np.int64)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DataError(f"{where}: must be whole numbers: {error}") from error
+
+
+def read_boxes(
+    source: Source, name: str, keys: Sequence[str], *, columns: int = 5, header: int = 0
+) -> npt.NDArray[np.float64]:
+    """Return the last four columns of a text file, ``(N, 4)``, in the order of ``keys``, its first column.
+
+    Raises:
+        DataError: naming the file and a key that is not in it, or what is no number.
+    """
+    rows = {row[0]: row[-4:-1] + row[-1].split() for row in read_table(source, name, columns, header=header)}
+    if lost := [key for key in keys if key not in rows]:
+        raise DataError(f"{source.path / name}: {len(lost)} images are not in it, such as {lost[0]}")
+    try:
+        return np.array([[float(value) for value in rows[key]] for key in keys], dtype=np.float64).reshape(-1, 4)
+    except ValueError as error:
+        raise DataError(f"{source.path / name}: boxes must be four numbers: {error}") from error
+
+
+def class_names(names: Mapping[int, str], classes: Sequence[int], where: str) -> tuple[str, ...]:
+    """Return the names of classes.
+
+    Raises:
+        DataError: naming ``where`` and a class without a name.
+    """
+    if lost := [number for number in classes if not names.get(number)]:
+        raise DataError(f"{where}: the class {lost[0]} has no name in it")
+    return tuple(names[number] for number in classes)
 
 
 def is_stray(name: str) -> bool:

@@ -1,11 +1,10 @@
 import io
-import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dml_bench.data.archive import decode_grey, find, open_images
+from dml_bench.data.archive import decode_grey, find
 from dml_bench.errors import DataError
 
 
@@ -13,80 +12,6 @@ def png(value=0, size=(4, 3), mode="L"):
     data = io.BytesIO()
     Image.new(mode, size, value).save(data, format="PNG")
     return data.getvalue()
-
-
-MEMBERS = {"b/2.png": png(2), "a/1.PNG": png(1), "a/notes.txt": b"", "a/._1.png": b"", "__MACOSX/a/1.png": b""}
-
-
-@pytest.fixture
-def packed(tmp_path):
-    with zipfile.ZipFile(tmp_path / "pack.zip", "w") as archive:
-        for name, data in MEMBERS.items():
-            archive.writestr(name, data)
-    return tmp_path / "pack.zip"
-
-
-@pytest.fixture
-def unpacked(tmp_path):
-    for name, data in MEMBERS.items():
-        path = tmp_path / "pack" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return tmp_path / "pack"
-
-
-@pytest.mark.parametrize("kind", ["packed", "unpacked"])
-def test_images_come_sorted_and_strays_are_passed_over(kind, request):
-    archive = open_images(request.getfixturevalue(kind))
-    assert archive.members == ("a/1.PNG", "b/2.png")
-    assert list(archive.read()) == [("a/1.PNG", png(1)), ("b/2.png", png(2))]
-
-
-@pytest.mark.parametrize("kind", ["packed", "unpacked"])
-def test_the_fingerprint_follows_the_content_and_not_the_place(kind, request, tmp_path):
-    path = request.getfixturevalue(kind)
-    before = open_images(path).fingerprint
-    moved = path.rename(tmp_path / f"moved{path.suffix}")
-    assert open_images(moved).fingerprint == before
-    if moved.is_dir():
-        (moved / "b" / "2.png").write_bytes(png(3, size=(9, 9)))
-    else:
-        with zipfile.ZipFile(moved, "a") as archive:
-            archive.writestr("c/3.png", png(3))
-    assert open_images(moved).fingerprint != before
-
-
-@pytest.mark.parametrize("name", ["/etc/1.png", "../1.png", "a/../../1.png"])
-def test_a_member_that_leads_out_is_refused(tmp_path, name):
-    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
-        archive.writestr(name, png())
-    with pytest.raises(DataError, match=r"bad\.zip.*leads out"):
-        open_images(tmp_path / "bad.zip")
-
-
-def test_a_text_file_named_zip_is_refused_by_name(tmp_path):
-    (tmp_path / "text.zip").write_text("404 Not Found")
-    with pytest.raises(DataError, match=r"text\.zip: cannot be read: File is not a zip file"):
-        open_images(tmp_path / "text.zip")
-
-
-def test_a_truncated_zip_is_refused_by_name(packed):
-    packed.write_bytes(packed.read_bytes()[:-30])
-    with pytest.raises(DataError, match=r"pack\.zip: cannot be read"):
-        open_images(packed)
-
-
-def test_a_member_with_a_wrong_checksum_is_refused_by_name(packed):
-    data = packed.read_bytes()
-    place = data.index(png(2))
-    packed.write_bytes(data[:place] + b"x" + data[place + 1 :])
-    with pytest.raises(DataError, match=r"pack\.zip/b/2\.png: cannot be read: Bad CRC"):
-        list(open_images(packed).read())
-
-
-def test_a_path_that_is_not_there_is_refused_by_name(tmp_path):
-    with pytest.raises(DataError, match=r"gone: cannot be read"):
-        open_images(tmp_path / "gone")
 
 
 def test_find_prefers_the_zip_and_the_first_folder(tmp_path):

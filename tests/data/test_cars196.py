@@ -119,6 +119,22 @@ def test_a_damaged_annotation_file_is_named(tmp_path, files):
             LISTINGS.build("cars196", tmp_path)
 
 
+def test_annotations_without_a_field_or_of_another_kind_are_named(tmp_path, files):
+    combined(tmp_path, files)
+    names = np.array([NAMES], object)
+    for wrong in (structs(relative_im_path=["car_ims/1.jpg"], test=[0]), np.arange(8), np.array(["a", "b"], object)):
+        savemat(tmp_path / "cars_annos.mat", {"annotations": wrong, "class_names": names})
+        with pytest.raises(DataError, match=r"cars_annos\.mat: not the annotations of Cars196"):
+            LISTINGS.build("cars196", tmp_path)
+
+
+def test_a_long_cell_of_a_list_is_named(tmp_path, files):
+    by_class(tmp_path, files)
+    (tmp_path / "anno_train.csv").write_text("x" * 200_000 + ",2,2,9,9,1\n")
+    with pytest.raises(DataError, match=r"anno_train\.csv: cannot be read: field larger"):
+        LISTINGS.build("cars196", tmp_path, partial=True)
+
+
 def test_a_damaged_row_of_a_list_is_named(tmp_path, files):
     by_class(tmp_path, files)
     (tmp_path / "anno_train.csv").write_text("00001.jpg,2,2,9,9,1\n00002.jpg,2,x,9,9,2\n")
