@@ -23,7 +23,7 @@ from pydantic import Field
 from dml_bench.data.cache import Arrays, cache_folder, cached_rows
 from dml_bench.data.dataset import ImageSet, Split
 from dml_bench.data.listing import GALLERY, QUERY, TEST, TRAIN, Listing, make_split
-from dml_bench.data.photo import Color, centre_crop, pixels_of, read_photo, resize, shrink
+from dml_bench.data.photo import Color, centre_crop, pixels_of, read_photo, resize, resized
 from dml_bench.data.pictures import (
     ImageArray,
     Images,
@@ -57,13 +57,20 @@ class Transform:
 
 @dataclass(frozen=True)
 class Shrink:
-    """Keep the whole photo, its short side reduced to so many pixels."""
+    """Keep the whole photo, a larger short side reduced to so many pixels, with the resizing of the random crops."""
 
     short_side: int
 
     def __call__(self, photo: Image.Image) -> Images:
         """Return ``(H, W, C)`` uint8."""
-        return pixels_of(shrink(photo, self.short_side))
+        if min(photo.size) <= self.short_side:
+            return pixels_of(photo)
+        import torch  # here, as it takes seconds to load and only training with random crops needs it
+
+        from dml_bench.data.crops import resize_bytes
+
+        width, height = resized(photo.size, self.short_side)
+        return resize_bytes(torch.from_numpy(np.array(pixels_of(photo))), height, width).numpy()
 
 
 def decode(listing: Listing, /, *, image_size: Side = 64, resize: Side | None = None, color: Color = "rgb") -> Split:
@@ -132,7 +139,7 @@ def _images(listing: Listing, transform: Transform) -> tuple[ImageArray, Callabl
 def _photos(listing: Listing, rows: Rows, short_side: int, color: Color) -> Photos:
     """Return some of the photos whole."""
     chosen = hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
-    key = {"dataset": listing.name, "source": listing.fingerprint, "decoded by": pillow_version, "version": 1}
+    key = {"dataset": listing.name, "source": listing.fingerprint, "decoded by": pillow_version, "version": 2}
     render = Shrink(short_side)
 
     def pieces() -> Iterator[Arrays]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from dml_bench.errors import DataError
 
@@ -69,7 +69,8 @@ def convert(image: Image.Image, color: Color = "rgb") -> Image.Image:
         ValueError: for numbers that have no natural brightness: floats, and integers above 65535.
     """
     mode = "L" if color == "grey" else "RGB"
-    upright = ImageOps.exif_transpose(image)
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    upright = ImageOps.exif_transpose(image) if turned else image  # which copies even if nothing is to be turned
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         upright = ImageChops.invert(upright)  # Pillow takes every such JPEG for Adobe's, which stores it inverted
     if upright.mode.startswith("I"):
@@ -80,12 +81,7 @@ def convert(image: Image.Image, color: Color = "rgb") -> Image.Image:
         layer = upright.convert("RGBA")
         paper = Image.new("RGBA", layer.size, "white")
         upright = Image.alpha_composite(paper, layer).convert("RGB")
-    return upright.convert(mode)
-
-
-def shrink(photo: Image.Image, short_side: int) -> Image.Image:
-    """Reduce a photo to this short side, in pixels; a smaller one stays as it is."""
-    return photo if min(photo.size) <= short_side else resize(photo, short_side)
+    return upright if upright.mode == mode else upright.convert(mode)
 
 
 def resize(photo: Image.Image, short_side: int) -> Image.Image:
@@ -93,14 +89,15 @@ def resize(photo: Image.Image, short_side: int) -> Image.Image:
 
     Source: the ``Resize`` of torchvision on a Pillow image, which the published protocols use.
     """
-    width, height = photo.size
-    short, long = min(width, height), max(width, height)
-    if short == short_side:
-        return photo
-    other = max(1, int(short_side * long / short))
-    return photo.resize(
-        (short_side, other) if width <= height else (other, short_side), resample=Image.Resampling.BILINEAR
-    )
+    size = resized(photo.size, short_side)
+    return photo if size == photo.size else photo.resize(size, Image.Resampling.BILINEAR)
+
+
+def resized(size: tuple[int, int], short_side: int) -> tuple[int, int]:
+    """Return width and height after the short side was given this many pixels."""
+    width, height = size
+    other = max(1, int(short_side * max(size) / min(size)))
+    return (short_side, other) if width <= height else (other, short_side)
 
 
 def centre_crop(photo: Image.Image, size: int) -> Image.Image:
