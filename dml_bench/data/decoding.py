@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Annotated
 
 import numpy as np
@@ -140,6 +141,7 @@ def _photos(listing: Listing, rows: Rows, short_side: int, color: Color) -> Phot
     """Return some of the photos whole."""
     chosen = hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
     key = {"dataset": listing.name, "source": listing.fingerprint, "decoded by": pillow_version, "version": 2}
+    key["resized by"] = version("torch")
     render = Shrink(short_side)
 
     def pieces() -> Iterator[Arrays]:

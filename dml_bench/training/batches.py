@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dml_bench.data.ahead import ahead
 from dml_bench.data.augment import finish
 from dml_bench.data.colors import recolor
 from dml_bench.data.crops import crop_boxes, cut
@@ -18,8 +17,6 @@ from dml_bench.data.informed import LearnsFromSteps
 from dml_bench.data.samplers import Indices, Sampler
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.schema import Training
-
-T = TypeVar("T")
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Images, labels, positions in the training set."""
@@ -51,23 +48,10 @@ def batches(
 
     Crops, geometry and colors have a generator each, on the CPU, so that no device, no number of threads and no other
     setting changes a draw. While a GPU computes, the next batch is made ready, unless the sampler wants to hear first
-    how the step went. On the CPU that would only take cores from the network, beyond the threads the recipe allows.
+    how the step went.
     """
     made = _made(take, train, sampler, settings, seed, epoch, device)
-    return ahead(made) if device.type == "cuda" and not isinstance(sampler, LearnsFromSteps) else made
-
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield ``items``, each made in a thread while the caller works on the one before.
-
-    An error is raised where its item would have come. Whoever stops early waits for at most one item.
-    """
-    end = object()
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, items, end)
-            yield cast(T, item)
+    return made if isinstance(sampler, LearnsFromSteps) else ahead(made, device)
 
 
 def _made(

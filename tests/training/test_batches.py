@@ -1,44 +1,49 @@
-import threading
-
+import numpy as np
 import pytest
+import torch
 
-from dml_bench.training.batches import ahead
+from dml_bench.data.ahead import in_a_thread
+from dml_bench.data.dataset import ImageSet
+from dml_bench.data.samplers import build_sampler
+from dml_bench.recipe.schema import Training
+from dml_bench.training import batches as module
+from dml_bench.training.batches import batches, taker
 
-
-def test_reading_ahead_yields_the_same_and_one_item_early():
-    made = []
-
-    def items():
-        for i in range(5):
-            made.append((i, threading.current_thread() is threading.main_thread()))
-            yield i
-
-    assert list(ahead(items())) == list(range(5))
-    assert made == [(i, False) for i in range(5)]
+CPU = torch.device("cpu")
 
 
-def test_reading_ahead_raises_an_error_where_it_belongs():
-    def items():
-        yield 1
-        raise KeyError("the second")
-
-    coming = ahead(items())
-    assert next(coming) == 1
-    with pytest.raises(KeyError, match="the second"):
-        next(coming)
+@pytest.fixture
+def train():
+    images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+    return ImageSet(images, np.repeat(np.arange(4), 10), ("a", "b", "c", "d"))
 
 
-def test_reading_ahead_stops_with_its_consumer_and_never_runs_away():
-    made, threads = [], threading.active_count()
+def settings(sampler):
+    changes = {"flip": True, "crop": "resized", "brightness": 0.2}
+    return Training(epochs=1, sampler={"name": sampler, "batch_size": 8}, augmentation=changes)
 
-    def items():
-        for i in range(1000):
-            made.append(i)
-            yield i
 
-    coming = ahead(items())
-    next(coming)
-    next(coming)
-    coming.close()
-    assert len(made) <= 3
-    assert threading.active_count() == threads
+def made(train, sampler):
+    chosen = settings(sampler)
+    return batches(taker(train, chosen, CPU), train, build_sampler(chosen.sampler, train), chosen, 3, 2, CPU)
+
+
+def test_batches_made_in_a_thread_are_the_same(train):
+    torch.manual_seed(0)
+    coming = in_a_thread(made(train, "random"))
+    for here, there in zip(made(train, "random"), coming, strict=True):
+        torch.rand(1000)  # whatever the step draws from the global generator
+        assert all(torch.equal(one, other) for one, other in zip(here, there, strict=True))
+
+
+@pytest.mark.parametrize(("sampler", "expected"), [("random", ["cpu"]), ("adaptive", [])])
+def test_a_sampler_that_hears_from_steps_is_not_read_ahead(train, monkeypatch, sampler, expected):
+    asked = []
+
+    def ahead(items, device):
+        asked.append(device.type)
+        return items
+
+    monkeypatch.setattr(module, "ahead", ahead)
+    assert len(list(made(train, sampler))) == 5
+    assert asked == expected
