@@ -227,7 +227,7 @@ def show_memory(photos: Path, cache: Path) -> None:
             lines = Path("/proc/self/status").read_text().splitlines()
             most[0] = max(most[0], next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon")))
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     time.sleep(0.1)
     anonymous.append(most[0])
