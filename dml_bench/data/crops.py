@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Int, UInt8
@@ -86,12 +87,11 @@ def cut(
     ]
     if device.type != "cpu":
         return _resize_there(*hand_over(crops, device), size)
-    batch = torch.empty(len(crops), size, size, photos[0].shape[2], dtype=torch.uint8)
+    batch = torch.from_numpy(np.empty((len(crops), size, size, photos[0].shape[2]), np.uint8))
 
     def resize(rows: range) -> None:
         for row in rows:
-            pixels = torch.from_numpy(crops[row].copy())  # of a read-only map, and in one piece
-            batch[row] = _resized(pixels, size)
+            batch[row] = resize_bytes(torch.from_numpy(np.array(crops[row])), size, size)
 
     parts = [range(start, len(crops), threads) for start in range(threads)]
     if threads == 1:
@@ -116,13 +116,15 @@ def hand_over(crops: Sequence[Images], device: torch.device) -> tuple[Tensor, li
 
 def _resize_there(flat: Tensor, shapes: Sequence[tuple[int, ...]], size: int) -> Tensor:
     parts = torch.split(flat, [math.prod(shape) for shape in shapes])
-    return torch.stack([_resized(part.view(shape), size) for part, shape in zip(parts, shapes, strict=True)])
+    views = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+    return torch.stack([resize_bytes(view, size, size) for view in views])
 
 
-def _resized(pixels: UInt8[Tensor, "H W C"], size: int) -> UInt8[Tensor, "S S C"]:
-    image = pixels.permute(2, 0, 1)[None]
+def resize_bytes(pixels: UInt8[Tensor, "H W C"], height: int, width: int) -> UInt8[Tensor, "h w C"]:
+    """Resize one image bilinearly with antialiasing, as Pillow does in a third of the time; a level may be the next."""
+    image = pixels[None].permute(0, 3, 1, 2)  # channels last in memory, and so is the result
     if image.device.type != "cpu":  # only the CPU resizes bytes
         image = image.float()
-    image = F.interpolate(image, (size, size), mode="bilinear", antialias=True)
+    image = F.interpolate(image, (height, width), mode="bilinear", antialias=True)
     image = image if image.dtype == torch.uint8 else image.round().clamp(0, 255).to(torch.uint8)
     return image[0].permute(1, 2, 0)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Annotated
 
 import numpy as np
@@ -23,7 +24,7 @@ from pydantic import Field
 from dml_bench.data.cache import Arrays, cache_folder, cached_rows
 from dml_bench.data.dataset import ImageSet, Split
 from dml_bench.data.listing import GALLERY, QUERY, TEST, TRAIN, Listing, make_split
-from dml_bench.data.photo import Color, pixels_of, read_photo, resize_and_crop, shrink, squeeze
+from dml_bench.data.photo import Color, centre_crop, pixels_of, read_photo, resize, resized, squeeze
 from dml_bench.data.pictures import (
     ImageArray,
     Images,
@@ -52,7 +53,7 @@ class Transform:
 
     def __call__(self, photo: Image.Image) -> Images:
         """Return ``(H, W, C)`` uint8."""
-        return pixels_of(resize_and_crop(photo, self.resize, self.size))
+        return pixels_of(centre_crop(resize(photo, self.resize), self.size))
 
 
 class SquareTransform(Transform):
@@ -65,13 +66,20 @@ class SquareTransform(Transform):
 
 @dataclass(frozen=True)
 class Shrink:
-    """Keep the whole photo, its short side reduced to so many pixels."""
+    """Keep the whole photo, a larger short side reduced to so many pixels, with the resizing of the random crops."""
 
     short_side: int
 
     def __call__(self, photo: Image.Image) -> Images:
         """Return ``(H, W, C)`` uint8."""
-        return pixels_of(shrink(photo, self.short_side))
+        if min(photo.size) <= self.short_side:
+            return pixels_of(photo)
+        import torch  # here, as it takes seconds to load and only training with random crops needs it
+
+        from dml_bench.data.crops import resize_bytes
+
+        width, height = resized(photo.size, self.short_side)
+        return resize_bytes(torch.from_numpy(np.array(pixels_of(photo))), height, width).numpy()
 
 
 class SquareShrink(Shrink):
@@ -158,7 +166,8 @@ def _images(listing: Listing, transform: Transform) -> tuple[ImageArray, Callabl
 def _photos(listing: Listing, rows: Rows, render: Shrink, color: Color) -> Photos:
     """Return some of the photos whole."""
     chosen = hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
-    key = {"dataset": listing.name, "source": listing.fingerprint, "decoded by": pillow_version, "version": 1}
+    key = {"dataset": listing.name, "source": listing.fingerprint, "decoded by": pillow_version, "version": 2}
+    key["resized by"] = version("torch")
     key |= {"square": True} if isinstance(render, SquareShrink) else {}
 
     def pieces() -> Iterator[Arrays]:

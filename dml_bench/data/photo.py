@@ -84,11 +84,6 @@ def convert(image: Image.Image, color: Color = "rgb") -> Image.Image:
     return upright if upright.mode == mode else upright.convert(mode)
 
 
-def shrink(photo: Image.Image, short_side: int) -> Image.Image:
-    """Reduce a photo to this short side, in pixels; a smaller one stays as it is."""
-    return photo if min(photo.size) <= short_side else resize(photo, short_side)
-
-
 def squeeze(photo: Image.Image, side: int) -> Image.Image:
     """Resize both sides to ``side`` pixels, antialiased, whatever the photo's shape.
 
@@ -102,43 +97,21 @@ def resize(photo: Image.Image, short_side: int) -> Image.Image:
 
     Source: the ``Resize`` of torchvision on a Pillow image, which the published protocols use.
     """
-    size = _resized(photo, short_side)
+    size = resized(photo.size, short_side)
     return photo if size == photo.size else photo.resize(size, Image.Resampling.BILINEAR)
 
 
-def resize_and_crop(photo: Image.Image, short_side: int, size: int) -> Image.Image:
-    """Resize the short side and cut out the central square, as torchvision rounds; both in pixels.
-
-    The pixels are those of ``Resize`` and ``CenterCrop``, digit for digit; some that would be cut off are not computed.
-
-    Args:
-        photo: of any size.
-        short_side: at least ``size``.
-        size: of the square.
-    """
-    width, height = _resized(photo, short_side)
-    left, top = round((width - size) / 2.0), round((height - size) / 2.0)
-    (x, x_box), (y, y_box) = _needed(photo.width, width, left, size), _needed(photo.height, height, top, size)
-    box = (x_box[0], y_box[0], x_box[1], y_box[1])
-    part = photo.resize((width if x else size, height if y else size), Image.Resampling.BILINEAR, box)
-    return part.crop((x, y, x + size, y + size))
-
-
-def _resized(photo: Image.Image, short_side: int) -> tuple[int, int]:
-    width, height = photo.size
-    other = max(1, int(short_side * max(width, height) / min(width, height)))
+def resized(size: tuple[int, int], short_side: int) -> tuple[int, int]:
+    """Return width and height after the short side was given this many pixels."""
+    width, height = size
+    other = max(1, int(short_side * max(size) / min(size)))
     return (short_side, other) if width <= height else (other, short_side)
 
 
-def _needed(pixels: int, resized: int, start: int, size: int) -> tuple[int, tuple[float, float]]:
-    """Return where the crop starts in what is to be computed along one side, and the part of the photo that gives it.
-
-    Pillow keeps the part in 32 bits. Unless the scale is a sum of few powers of two, that rounds and moves the weights
-    of the pixels, and the whole side has to be computed.
-    """
-    if pixels * 256 % resized:
-        return start, (0.0, float(pixels))
-    return 0, (start * pixels / resized, (start + size) * pixels / resized)
+def centre_crop(photo: Image.Image, size: int) -> Image.Image:
+    """Cut the central square of ``size`` pixels out of a photo that is at least as large, as torchvision rounds."""
+    left, top = round((photo.width - size) / 2.0), round((photo.height - size) / 2.0)
+    return photo.crop((left, top, left + size, top + size))
 
 
 def pixels_of(photo: Image.Image) -> npt.NDArray[np.uint8]:

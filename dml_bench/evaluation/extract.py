@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
+from dml_bench.data.ahead import ahead
 from dml_bench.data.augment import to_float
 from dml_bench.data.pictures import ImageArray
 from dml_bench.errors import DataError
@@ -37,8 +38,9 @@ def extract(
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     parts = []
     with evaluation_mode(model), torch.no_grad():
-        for start in range(0, len(images), batch_size):
-            batch = np.array(images[start : start + batch_size])  # a copy: torch cannot share read-only memory
+        # Copies, as torch cannot share read-only memory.
+        copies = (np.array(images[start : start + batch_size]) for start in range(0, len(images), batch_size))
+        for batch in ahead(copies, torch.device(device)):
             output = model(to_float(torch.from_numpy(batch).to(device)))
             if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(batch):
                 shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__

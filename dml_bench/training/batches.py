@@ -8,13 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dml_bench.data.augment import augment, to_float
+from dml_bench.data.ahead import ahead
+from dml_bench.data.augment import finish
 from dml_bench.data.colors import recolor
 from dml_bench.data.crops import crop_boxes, cut
 from dml_bench.data.dataset import ImageSet
+from dml_bench.data.informed import LearnsFromSteps
 from dml_bench.data.samplers import Indices, Sampler
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.schema import Training
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Images, labels, positions in the training set."""
 
 Take = Callable[[Indices, torch.Generator], Tensor]
 """Bytes ``(B, H, W, C)`` of a batch on the device."""
@@ -24,7 +29,7 @@ def taker(train: ImageSet, settings: Training, device: torch.device) -> Take:
     """Return what fetches the images of a batch: as they are tested, or cut at random out of the whole photos."""
     changes = settings.augmentation
     if changes.crop == "none":
-        return lambda rows, generator: torch.from_numpy(np.array(train.images[rows])).to(device)
+        return lambda rows, generator: torch.from_numpy(np.require(train.images[rows], requirements="W")).to(device)
     size = train.image_shape[0]
     photos = train.photos(changes.photo_side(size))
 
@@ -38,16 +43,24 @@ def taker(train: ImageSet, settings: Training, device: torch.device) -> Take:
 
 def batches(
     take: Take, train: ImageSet, sampler: Sampler, settings: Training, seed: int, epoch: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield the epoch's batches on the device: images in [0, 1], labels, positions in the training set.
+) -> Iterator[Batch]:
+    """Return the epoch's batches on the device: images in [0, 1], labels, positions in the training set.
 
     Crops, geometry and colors have a generator each, on the CPU, so that no device, no number of threads and no other
-    setting changes a draw.
+    setting changes a draw. While a GPU computes, the next batch is made ready, unless the sampler wants to hear first
+    how the step went.
     """
+    made = _made(take, train, sampler, settings, seed, epoch, device)
+    return made if isinstance(sampler, LearnsFromSteps) else ahead(made, device)
+
+
+def _made(
+    take: Take, train: ImageSet, sampler: Sampler, settings: Training, seed: int, epoch: int, device: torch.device
+) -> Iterator[Batch]:
     crops, noise, colors = (_generator(seed, use, epoch) for use in ("crop", "augmentation", "color"))
     changes = settings.augmentation
     for indices in sampler.batches(np.random.default_rng(derive_seed(seed, "sampler", epoch))):
-        images = augment(to_float(take(indices, crops)), changes, noise)
+        images = finish(take(indices, crops), changes, noise)
         if changes.recolors:
             images = recolor(images, changes, colors)
         labels = torch.from_numpy(train.labels[indices]).to(device)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from dml_bench.data.augment import augment, random_affine, to_float
+from dml_bench.data.augment import augment, finish, random_affine, to_float
 from dml_bench.recipe.schema import Augmentation
 
 ALL = Augmentation(crop_padding=2, rotation=20.0, scale=0.2, shear=10.0, flip=True)
@@ -121,3 +121,19 @@ def test_the_same_generator_gives_the_same_images_on_a_gpu():
     images = pictures().float()
     there = augment(images.cuda(), ALL, generator()).cpu()
     torch.testing.assert_close(there, augment(images, ALL, generator()), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [Augmentation(), Augmentation(flip=True), ALL])
+def test_bytes_are_finished_as_floats_are_augmented(settings):
+    images = torch.randint(0, 256, (32, 12, 10, 3), dtype=torch.uint8, generator=generator())
+    ours, theirs = generator(1), generator(1)
+    expected = augment(to_float(images), settings, theirs)
+    assert torch.equal(finish(images.clone(), settings, ours), expected)
+    assert torch.equal(ours.get_state(), theirs.get_state())
+
+
+def test_to_float_divides_every_level_as_torch_does():
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1)
+    floats = to_float(levels)
+    assert torch.equal(floats.flatten(), levels.flatten().float() / 255)
+    assert to_float(levels.expand(2, -1, -1, 3)).permute(0, 2, 3, 1).is_contiguous()  # channels last

@@ -84,3 +84,12 @@ def test_a_killed_builder_leaves_nothing_and_two_at_once_build_once(photos, tmp_
     assert {lines[-1] for lines in said} == {f"sum {16 * sum(range(40))}"}
     assert sorted(len(lines) for lines in said) == [1, 41]  # one built, the other waited
     assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_whole_photos_are_reduced_as_pillow_does_to_a_level(photos):
+    train = build(photos).train
+    for name, whole in zip(sorted(photos.glob("[ab]/*.png")), train.photos(19).take(np.arange(10)), strict=True):
+        with Image.open(name) as image:
+            size = (int(19 * image.width / image.height), 19)
+            theirs = np.asarray(image.resize(size, Image.Resampling.BILINEAR)).astype(int)
+        assert np.abs(whole - theirs).max() <= 1
