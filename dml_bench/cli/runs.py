@@ -57,7 +57,7 @@ def run(
             console.print(f"{state}: {grid.folder / item.run_id}  {describe(item)}", highlight=False, soft_wrap=True)
         return
     where = choose_device(device)
-    grid.ready()
+    grid.ready(where)
     grid.same_data({} if force else done)
     if isinstance(source, dict):
         _keep(console, source, changes or (), grid, force)

@@ -55,7 +55,7 @@ def run(
         recipe, changes=changes, out=Path(out) if out else None, data_root=Path(data_root) if data_root else None
     )
     where = choose_device(device)
-    grid.ready()
+    grid.ready(where)
     records = {} if force else grid.done()
     grid.same_data(records)
     for item in grid.runs:

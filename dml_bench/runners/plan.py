@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dml_bench.data.informed import LearnsFromSteps
 from dml_bench.data.samplers import build_sampler
 from dml_bench.errors import DmlBenchError, OptionError, RecipeError, ResultsError
 from dml_bench.flow import VOCABULARY, assemble, load_split
+from dml_bench.models.freezing import freeze
 from dml_bench.recipe.check import Run
 from dml_bench.recipe.reader import Source, read_recipe
 from dml_bench.recipe.schema import Recipe
@@ -23,8 +24,10 @@ from dml_bench.registry import Registry
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import find_run, prepare
 from dml_bench.training.budget import duration
+from dml_bench.training.groups import parameter_groups
 from dml_bench.training.listening import check_dropout, check_judge
 from dml_bench.training.optimizers import OPTIMIZERS
+from dml_bench.training.precision import check_precision
 from dml_bench.training.schedules import SCHEDULES
 
 
@@ -59,28 +62,31 @@ class Plan:
                     f"{where}: was made from other data; repeat it with --force, or choose another --out"
                 )
 
-    def ready(self) -> None:
+    def ready(self, device: str = "cpu") -> None:
         """Make the folder, load every data set and rehearse every recipe on it, so that mistakes show before any run.
+
+        Args:
+            device: where the runs will be.
 
         Raises:
             ResultsError: if the folder cannot be written.
             DataError: if a data set is missing or damaged.
-            RecipeError: if a loss or a sampler does not fit a data set.
+            RecipeError: if a loss or a sampler does not fit a data set, or how it is trained the network or the device.
         """
         prepare(self.folder)
         recipes = [run.recipe.model_copy(update={"seed": 0}) for run in self.runs]
         for _, recipe in sorted({str((r.dataset, r)): r for r in recipes}.items()):
-            _rehearse(recipe, load_split(recipe))
+            _rehearse(recipe, load_split(recipe), torch.device(device))
 
 
-def _rehearse(recipe: Recipe, split: Split) -> None:
+def _rehearse(recipe: Recipe, split: Split, device: torch.device) -> None:
     """Build all that a run needs and train nothing: this shows the mistakes that only the data can show."""
     try:
         model, loss = assemble(recipe, split)
     except OptionError as error:
         raise _located("loss", error) from None
     if loss and loss.needs_dropout:
-        _fits(model)
+        _fits(check_dropout, model)
     if loss and recipe.training:
         training = recipe.training
         try:
@@ -91,11 +97,14 @@ def _rehearse(recipe: Recipe, split: Split) -> None:
             check_judge(loss)
         _build("optimizer", OPTIMIZERS, training.optimizer, [{"params": [nn.Parameter(torch.zeros(1))]}])
         _build("schedule", SCHEDULES, training.schedule, duration(training, sampler))
+        _fits(check_precision, training, device)
+        _fits(freeze, model, training.freeze)
+        _fits(parameter_groups, model, loss, training)
 
 
-def _fits(model: nn.Module) -> None:
+def _fits(check: Callable[..., object], *parts: Any) -> None:
     try:
-        check_dropout(model)
+        check(*parts)
     except OptionError as error:
         raise RecipeError(str(error)) from None
 

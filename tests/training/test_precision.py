@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from dml_bench.errors import OptionError
+from dml_bench.errors import OptionError, RecipeError
+from dml_bench.runners.plan import plan
 from dml_bench.training import step as step_module
 from dml_bench.training.fit import fit
 from dml_bench.training.precision import arithmetic, check_precision, lay_out
@@ -105,3 +106,19 @@ def test_narrow_formats_train_close_to_fp32_on_cuda(small, precision):
         return [epoch.loss for epoch in fit(model, loss, small.train, settings, seed=0, device=CUDA)]
 
     assert curve(precision) == pytest.approx(curve("fp32"), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"precision": "fp16"}, "training.precision: fp16 needs a CUDA device, not cpu"),
+        ({"head": {"lr": 1.0}}, "training.head: the network has no head"),
+        ({"freeze": ["stem"]}, "training.freeze: Pixels has no stem to freeze"),
+    ],
+)
+def test_mistakes_show_before_any_run(tmp_path, training, message):
+    training = {"sampler": {"name": "random"}, **training}
+    recipe = {"dataset": "digits", "backbone": "pixels", "embedding": None, "loss": "norm_softmax"}
+    grid = plan({**recipe, "references": False, "training": training}, out=tmp_path)
+    with pytest.raises(RecipeError, match=message):
+        grid.ready("cpu")

@@ -8,6 +8,7 @@ from torch import nn
 from dml_bench.errors import OptionError, TrainingError
 from dml_bench.models.freezing import freeze
 from dml_bench.randomness import derive_seed
+from dml_bench.training import step as step_module
 from dml_bench.training.listening import drawing
 from dml_bench.training.step import Learner
 
@@ -206,3 +207,35 @@ def test_float64_stays_float64(small):
     _, loss, _ = small.fit(model)
     assert loss.centers.dtype == torch.float64
     assert np.isfinite(loss.centers.detach().numpy()).all()
+
+
+def test_fp16_scales_for_the_backward_pass_only(small, monkeypatch):
+    """On a CPU, where a recipe may not ask for it, but torch has it: the step is that of fp32 up to rounding."""
+    scaler = lambda settings, device: torch.amp.GradScaler("cpu", 64.0, enabled=settings.precision == "fp16")  # noqa: E731
+    monkeypatch.setattr(step_module, "scaler", scaler)  # torch's own begins so high that the first steps are skipped
+
+    def moved(precision, **changes):
+        model, loss = small.model().float(), small.loss().float()
+        before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+        settings = small.settings(precision=precision, chunk=9, **changes)
+        _, _, learner = learned(small, settings, [(x.float(), y) for x, y in [labelled(24)]], frozen(model), loss)
+        learner.step()
+        return torch.cat([p.detach().flatten() for p in model.parameters()]) - before
+
+    for changes in ({}, {"clip_norm": 0.01}, {"clip_value": 0.001}):
+        full, half = moved("fp32", **changes), moved("fp16", **changes)
+        assert (half - full).norm() < 0.05 * full.norm()
+        assert not torch.equal(half, full)
+
+
+def test_fp16_skips_a_step_that_overflowed(small):
+    model, loss = small.model().float(), small.loss().float()
+    _, _, learner = learned(
+        small, small.settings(precision="fp16"), [(labelled(8)[0].float(), labelled(8)[1])], model, loss
+    )
+    model.head.weight.grad[0, 0] = float("inf")
+    before = [p.detach().clone() for p in (*model.parameters(), *loss.parameters())]
+    scale = learner._scaler.get_scale()
+    learner.step()
+    assert all(torch.equal(a, b) for a, b in zip(before[:-1], model.parameters(), strict=True))
+    assert learner._scaler.get_scale() == scale / 2
