@@ -96,8 +96,8 @@ def choose(listing: Listing, side: int, path: str, *, quick: bool = False) -> di
     - ``precision`` bf16 if that is quick; else fp32, and ``BUDGET`` is half of itself.
 
     Whatever the data: few classes are soon learned by heart, so crops, mirrors and colors make new images of the old
-    ones, weights decay a thousand times as much as AdamW has it in the other recipes, and 512 dimensions keep more
-    than what tells the training classes apart.
+    ones, weights decay a thousand times as much as in the other recipes, and 512 dimensions keep more than what tells
+    the training classes apart.
 
     Args:
         listing: the data, of the readers ``folder`` or ``table``.

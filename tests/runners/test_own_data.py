@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections import defaultdict
 from typing import ClassVar
@@ -244,3 +245,45 @@ def test_class_folders_with_spaces_and_umlauts_run_without_a_recipe(data_root, t
         scores = {row["loss"]: float(row["recall@1_mean"]) for row in csv.DictReader(stream)}
     assert len(scores) == 6
     assert all(score > 1.5 / 6 for score in scores.values())  # six classes to test, of equal size
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_archives_and_classes_with_one_image_run_without_a_recipe(kind, tmp_path):
+    rng = np.random.default_rng(0)
+    place = tmp_path / "Bücher für mich"
+    for number in range(5):
+        for i in range(1 if number in (1, 4) else 5):
+            drawn(place / f"größe, {number}" / f"{i}.png", number, rng)
+    if kind == "zip":
+        with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+            for file in sorted(place.rglob("*.png")):
+                archive.write(file, file.relative_to(tmp_path))
+    else:
+        with tarfile.open(tmp_path / "own.tar.gz", "w:gz") as archive:
+            archive.add(place, place.name)
+    name = f"own.{kind}"
+    short = ("--set", "training.epochs=1", "--set", "seeds=[0]", "--set", "grid.loss=[norm_softmax]", "-j", 1)
+    done = dml_bench("run", "--data", name, "--out", "out", *short, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Warning" not in done.stderr
+    with (tmp_path / "out" / "report" / "summary.csv").open() as stream:
+        recalls = {row["loss"]: float(row["recall@1_mean"]) for row in csv.DictReader(stream)}
+    assert recalls.keys() == {"norm_softmax", "raw_pixels", "untrained"}
+    said = "above raw pixels" in done.stdout
+    assert said or recalls["norm_softmax"] > recalls["raw_pixels"]
+
+
+@pytest.mark.e2e
+def test_a_broken_image_is_named(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        for i in range(20):
+            drawn(tmp_path / "own" / str(number) / f"{i:02}.png", number, rng)
+    broken = tmp_path / "own" / "2" / "13.png"
+    broken.write_bytes(broken.read_bytes()[:700])
+    done = dml_bench("run", "--data", "own", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "2/13.png" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("runs/*/*/record.json"))
