@@ -97,7 +97,7 @@ def choose(listing: Listing, side: int, path: str, *, quick: bool = False) -> di
 
     Whatever the data: few classes are soon learned by heart, so crops, mirrors and colors make new images of the old
     ones, weights decay a thousand times as much as in the other recipes, and 512 dimensions keep more than what tells
-    the training classes apart.
+    the training classes apart. A ``grid`` of 2 x 2 cells keeps what is where, as raw pixels do.
 
     Args:
         listing: the data, of the readers ``folder`` or ``table``.
@@ -122,7 +122,7 @@ def choose(listing: Listing, side: int, path: str, *, quick: bool = False) -> di
     epochs = min(max(affordable, EPOCHS[0]), EPOCHS[1])
     return {
         "dataset": {"name": listing.name, "path": path, "image_size": size},
-        "backbone": {"name": "convnet", "width": 32},
+        "backbone": {"name": "convnet", "width": 32, "grid": 2},
         "embedding": {"dim": 512},
         "training": {
             "epochs": epochs,
