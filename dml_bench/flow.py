@@ -34,13 +34,14 @@ from dml_bench.models.embedder import Embedder, build_embedder
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.check import Run, Vocabulary
 from dml_bench.recipe.reader import write_recipe
-from dml_bench.recipe.schema import Evaluation, Recipe
+from dml_bench.recipe.schema import Evaluation, Recipe, Training
 from dml_bench.recipe.weights import located
 from dml_bench.results.journal import Journal, Tell
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import publishing
 from dml_bench.training.fit import EpochResult, fit
 from dml_bench.training.optimizers import OPTIMIZERS
+from dml_bench.training.precision import arithmetic
 from dml_bench.training.schedules import SCHEDULES
 from dml_bench.training.selection import SELECTIONS, Keeper, Selection
 
@@ -103,7 +104,8 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
             _select(journal, keeper)
             journal.centers_left = _centers_left(loss)
     with journal.phase("evaluate"):
-        embeddings = extract(model, split.test.images, device=device)
+        with arithmetic(recipe.training or Training()):
+            embeddings = extract(model, split.test.images, device=device)
         masks = _sides(split)
         np.savez(work / "embeddings.npz", embeddings=embeddings, labels=split.test.labels, **masks)
         how = {**masks, "pairs": _pairs(split, *recipe.evaluation.metrics), "device": device}
@@ -122,7 +124,8 @@ def keeper_of(recipe: Recipe, split: Split, model: Embedder, loss: Loss, device:
     pairs = _pairs(split, selection.metric) if split.validation is None else None
 
     def measure() -> float:
-        embeddings = extract(model, part.images, device=device)
+        with arithmetic(recipe.training or Training()):
+            embeddings = extract(model, part.images, device=device)
         return score(embeddings, part.labels, how, recipe.seed, **sides, pairs=pairs, device=device)[how.metrics[0]]
 
     return Keeper(selection, (model, loss), measure)

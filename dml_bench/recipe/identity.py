@@ -19,6 +19,7 @@ LATER: dict[tuple[str, ...], Any] = {
     ("selection",): {"name": "last"},
     ("dataset", "square"): False,
     ("backbone", "pooling"): "mean",
+    ("backbone", "grid"): 1,
     ("embedding", "init"): "uniform",
     ("embedding", "bias"): True,
     ("evaluation", "distance"): "cosine",
