@@ -27,7 +27,9 @@ OTHER = {
 
 @pytest.fixture(scope="module")
 def document():
-    return read_recipe({"dataset": "digits", "loss": "norm_softmax"}, VOCABULARY)[0].recipe.document()
+    data = {"name": "folder", "path": "my_images"}
+    recipe = {"dataset": data, "loss": "norm_softmax", "training": {"sampler": "random"}}
+    return read_recipe(recipe, VOCABULARY)[0].recipe.document()
 
 
 def parent(document, path):
