@@ -14,6 +14,7 @@ import pandas as pd
 
 from dml_bench.errors import ResultsError
 from dml_bench.evaluation.scores import SPREAD
+from dml_bench.recipe.identity import RULES, selection_rule
 from dml_bench.reports.scales import is_spread, scale_of
 from dml_bench.results.record import RunRecord
 
@@ -21,7 +22,18 @@ REFERENCES = ("raw_pixels", "raw_features", "untrained")
 """What stands in the loss column of rows that were not trained: a yardstick, not a competitor."""
 
 LONG_COLUMNS = (
-    *("recipe", "recipe_id", "protocol_id", "dataset", "loss", "options", "backbone", "embedding_dim", "seed"),
+    *(
+        "recipe",
+        "recipe_id",
+        "protocol_id",
+        "selection",
+        "dataset",
+        "loss",
+        "options",
+        "backbone",
+        "embedding_dim",
+        "seed",
+    ),
     *("status", "reason", "metric", "value", "train_seconds"),
 )
 
@@ -108,6 +120,11 @@ class Section:
     rows: tuple[Row, ...]
 
     @property
+    def selection(self) -> str:
+        """How the measured networks were selected, the same for all rows."""
+        return selected_by(self.rows[0].runs[0])
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that any row has, in display order; a restart spread is none."""
         return tuple(name for name in metric_names(self.rows) if not is_spread(name))
@@ -155,10 +172,19 @@ def summary_table(records: Sequence[RunRecord]) -> pd.DataFrame:
     """
     found = sections(records)
     names = metric_names(row for section in found for row in section.rows)
-    columns = ["dataset", "protocol_id", "loss", "options", "backbone", "embedding_dim", "seeds"]
+    columns = ["dataset", "protocol_id", "selection", "loss", "options", "backbone", "embedding_dim", "seeds"]
     columns += [f"{name}_{kind}" for name in names for kind in ("mean", "std")] + ["train_seconds_mean", "status"]
     lines = [
-        [section.dataset, section.protocol_id, row.loss, row.options, row.backbone, row.embedding_dim, row.seeds]
+        [
+            section.dataset,
+            section.protocol_id,
+            section.selection,
+            row.loss,
+            row.options,
+            row.backbone,
+            row.embedding_dim,
+            row.seeds,
+        ]
         + [value for name in names for value in (row.mean(name), row.std(name))]
         + [row.train_seconds, row.status]
         for section in found
@@ -182,6 +208,11 @@ def metric_names(rows: Iterable[Row]) -> list[str]:
         return (3 if is_spread(name) else 2, natural(name))
 
     return sorted({name for row in rows for run in row.finished for name in run.metrics}, key=place)
+
+
+def selected_by(run: RunRecord) -> str:
+    """Return how the measured network was selected, as tables say it."""
+    return selection_rule(run.recipe.get("selection")) or RULES["selection"]
 
 
 def options_text(options: Mapping[str, Any]) -> str:
@@ -243,6 +274,7 @@ def _long_lines(row: Row) -> Iterable[list[Any]]:
             run.recipe_name,
             run.recipe_id,
             run.protocol_id,
+            selected_by(run),
             run.dataset,
             run.loss,
             row.options,

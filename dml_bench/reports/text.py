@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dml_bench.evaluation.scores import SPREAD
-from dml_bench.recipe.identity import selection_rule
+from dml_bench.recipe.identity import RULES
 from dml_bench.reports.scales import MISSING, scale_of
 from dml_bench.reports.summary import Row, Section, sections
 from dml_bench.results.record import RunRecord
@@ -114,8 +114,8 @@ def _caption(section: Section) -> str:
     compared = [row for row in section.rows if not row.is_reference] or section.rows
     same = {"backbone": compared[0].backbone, "embedding_dim": f"{compared[0].embedding_dim} dimensions"}
     shared = [text for name, text in same.items() if name not in section.varying]
-    rule = selection_rule(compared[0].runs[0].recipe.get("selection"))
-    return ", ".join([f"{section.dataset}: protocol {section.protocol_id}", *shared, *filter(None, [rule])])
+    rule = [] if section.selection == RULES["selection"] else [section.selection]
+    return ", ".join([f"{section.dataset}: protocol {section.protocol_id}", *shared, *rule])
 
 
 def _notes(section: Section) -> Iterator[str]:

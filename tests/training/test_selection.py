@@ -128,9 +128,12 @@ def test_the_rule_is_part_of_the_protocol_but_patience_and_fold_are_not():
 def test_tables_name_a_test_oracle(tmp_path, capsys):
     from rich.console import Console
 
+    from dml_bench.reports.summary import long_table, summary_table
     from dml_bench.reports.text import print_table, to_markdown
 
     records = run(recipe(selection="test_oracle"), out=tmp_path, device="cpu")
     print_table(Console(), records)
     assert "on the TEST classes (test_oracle)" in " ".join(capsys.readouterr().out.split())
     assert "on the TEST classes (test_oracle)" in to_markdown(records)
+    for table in (long_table(records), summary_table(records)):
+        assert table["selection"].str.contains("TEST").all()
