@@ -22,19 +22,8 @@ REFERENCES = ("raw_pixels", "raw_features", "untrained")
 """What stands in the loss column of rows that were not trained: a yardstick, not a competitor."""
 
 LONG_COLUMNS = (
-    *(
-        "recipe",
-        "recipe_id",
-        "protocol_id",
-        "selection",
-        "dataset",
-        "loss",
-        "options",
-        "backbone",
-        "embedding_dim",
-        "seed",
-    ),
-    *("status", "reason", "metric", "value", "train_seconds"),
+    *("recipe", "recipe_id", "protocol_id", "dataset", "loss", "options", "backbone", "embedding_dim", "seed"),
+    *("status", "reason", "metric", "value", "train_seconds", "selection"),
 )
 
 
@@ -172,13 +161,16 @@ def summary_table(records: Sequence[RunRecord]) -> pd.DataFrame:
     """
     found = sections(records)
     names = metric_names(row for section in found for row in section.rows)
-    columns = ["dataset", "protocol_id", "selection", "loss", "options", "backbone", "embedding_dim", "seeds"]
-    columns += [f"{name}_{kind}" for name in names for kind in ("mean", "std")] + ["train_seconds_mean", "status"]
+    columns = ["dataset", "protocol_id", "loss", "options", "backbone", "embedding_dim", "seeds"]
+    columns += [f"{name}_{kind}" for name in names for kind in ("mean", "std")] + [
+        "train_seconds_mean",
+        "status",
+        "selection",
+    ]
     lines = [
         [
             section.dataset,
             section.protocol_id,
-            section.selection,
             row.loss,
             row.options,
             row.backbone,
@@ -186,7 +178,7 @@ def summary_table(records: Sequence[RunRecord]) -> pd.DataFrame:
             row.seeds,
         ]
         + [value for name in names for value in (row.mean(name), row.std(name))]
-        + [row.train_seconds, row.status]
+        + [row.train_seconds, row.status, section.selection]
         for section in found
         for row in section.rows
     ]
@@ -274,7 +266,6 @@ def _long_lines(row: Row) -> Iterable[list[Any]]:
             run.recipe_name,
             run.recipe_id,
             run.protocol_id,
-            selected_by(run),
             run.dataset,
             run.loss,
             row.options,
@@ -283,9 +274,9 @@ def _long_lines(row: Row) -> Iterable[list[Any]]:
         head += [run.embedding_dim, run.seed, run.status, run.reason]
         seconds = run.seconds.get("train", math.nan)
         for name in names:
-            yield [*head, name, run.metrics[name], seconds]
+            yield [*head, name, run.metrics[name], seconds, selected_by(run)]
         if not names:
-            yield [*head, "", math.nan, seconds]
+            yield [*head, "", math.nan, seconds, selected_by(run)]
 
 
 def _spreads_beside(names: Sequence[str]) -> list[str]:

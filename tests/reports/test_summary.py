@@ -19,7 +19,7 @@ def test_columns_of_the_summary_are_the_published_ones(make):
         *("recall@1_mean", "recall@1_std", "recall@2_mean", "recall@2_std", "recall@10_mean", "recall@10_std"),
         *("map@r_mean", "map@r_std", "r_precision_mean", "r_precision_std", "nmi_mean", "nmi_std"),
         *("alpha_mean", "alpha_std", "zeta_mean", "zeta_std", "nmi_restart_std_mean", "nmi_restart_std_std"),
-        *("train_seconds_mean", "status"),
+        *("train_seconds_mean", "status", "selection"),
     ]
 
 
