@@ -19,6 +19,7 @@ from dml_bench.flow import VOCABULARY, execute
 from dml_bench.recipe.check import Run, complete
 from dml_bench.recipe.reader import read_recipe
 from dml_bench.recipe.schema import Recipe
+from dml_bench.training.schedules import SCHEDULES
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 FILES = sorted(RECIPES.rglob("*.yaml"))
@@ -209,3 +210,34 @@ def test_a_recipe_with_a_mistake_is_not_ok(tmp_path):
     (tmp_path / "wrong.yaml").write_text(text)
     with pytest.raises(RecipeError, match="epohcs"):
         read_recipe(tmp_path / "wrong.yaml", VOCABULARY)
+
+
+@pytest.mark.parametrize("dim", [64, 512])
+@pytest.mark.parametrize("name", ["cub200", "cars196", "sop"])
+def test_the_softtriple_recipes_say_what_the_authors_code_says(name, dim):
+    """idstcv/SoftTriple at cc1c32d2: train.py, loss/SoftTriple.py, and the options its README passes."""
+    runs = read_recipe(RECIPES / "softtriple_paper" / f"{name}_{dim}.yaml", VOCABULARY)
+    found = {run.recipe.loss["name"]: run.recipe for run in runs if run.recipe.loss and run.recipe.seed == 0}
+    assert set(found) == {"norm_softmax", "softtriple"} and found["norm_softmax"].loss["scale"] == 20
+    recipe, large = found["softtriple"], name == "sop"
+    expected = {"scale": 20.0, "gamma": 0.1, "margin": 0.01, "regularizer_weight": 0.2, "init": "official"}
+    assert recipe.loss == {"name": "softtriple", "centers_per_class": 2 if large else 10, "pooling": "soft", **expected}
+    assert (recipe.dataset["image_size"], recipe.dataset["resize"], recipe.normalize) == (224, 256, "caffe")
+    assert (recipe.backbone["name"], recipe.backbone["pooling"], recipe.embedding.dim) == ("bn_inception", "mean", dim)
+    training = recipe.training
+    assert training.sampler == {"name": "random", "batch_size": 32, "drop_last": False}
+    adam = {"lr": 1e-4, "weight_decay": 1e-4, "eps": 0.01, "beta1": 0.9, "beta2": 0.999}
+    assert training.optimizer == {"name": "adam", **adam}
+    assert (training.centers.lr, training.centers.weight_decay) == (0.1 if large else 0.01, 1e-4)
+    assert training.freeze == ([] if large else ["batch_norm"])
+    crops = training.augmentation
+    assert crops.crop == "resized" and crops.crop_scale == [0.08, 1.0] and crops.flip
+    assert recipe.selection == {"name": "last"}
+    schedule = SCHEDULES.build("step", training.epochs, milestones=[19, 39], gamma=0.1)
+    assert training.schedule == {"name": "step", "milestones": [19, 39], "gamma": 0.1}
+    assert training.schedule_by == "epoch" and training.epochs == 50
+    rates = []
+    for epoch in range(50):  # adjust_learning_rate, called before each epoch counted from 0
+        rates.append((rates[-1] if rates else 1.0) * (0.1 if (epoch + 1) % 20 == 0 else 1.0))
+    assert [schedule(epoch) for epoch in range(50)] == pytest.approx(rates)
+    assert [rates.count(rate) for rate in sorted(set(rates), reverse=True)] == [19, 20, 11]
