@@ -4,7 +4,8 @@ Of a grid, the first run, the last and one between are done; the losses have tes
 """
 
 import struct
-from importlib.util import find_spec
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +157,15 @@ def small_numbers(monkeypatch):
     monkeypatch.setattr(mnist, "HALVES", (("train", 60), ("t10k", 40)))
 
 
+@cache
+def has_timm():
+    """Tell whether the extra vision works here: torchvision does not import beside every torch."""
+    try:
+        return bool(import_module("timm"))
+    except (ImportError, RuntimeError):
+        return False
+
+
 def shrunk(recipe: Recipe, root: Path) -> Run:
     """Return a run of the same kind that takes a second: few pixels, few images a batch, one or two epochs."""
     body = recipe.document()
@@ -170,7 +180,7 @@ def shrunk(recipe: Recipe, root: Path) -> Run:
     backbone = body["backbone"]
     if "weights" in backbone:
         backbone["weights"] = None
-    if backbone["name"].startswith("resnet") and find_spec("timm") is None:
+    if backbone["name"].startswith("resnet") and not has_timm():
         body["backbone"] = {"name": "convnet", "width": 8, "pooling": backbone["pooling"]}
     training = body["training"]
     head_epochs = min(1, training["head_epochs"])
