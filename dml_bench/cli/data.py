@@ -146,7 +146,9 @@ def prepare_data(name: Name, options: Options = None, data_root: Root = None) ->
     split = DATASETS.build(name, _root(data_root), **_options(name, options))
     images = len(split.train) + len(split.test)
     size = images * prod(split.train.image_shape) * split.train.images.dtype.itemsize
-    _say(terminal(), f"{name}: {images:,} images, {size / 1e6:,.1f} MB decoded, in {cache_folder()}")
+    pictures = len(split.train.image_shape) > 1
+    where = f"images, {size / 1e6:,.1f} MB decoded, in {cache_folder()}" if pictures else "items; nothing to decode"
+    _say(terminal(), f"{name}: {images:,} {where}")
     _say(terminal(), f"digest {split.digest}")
 
 

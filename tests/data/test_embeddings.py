@@ -1,8 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from dml_bench import run
+from dml_bench.cli import app
 from dml_bench.data.dataset import DATASETS
 from dml_bench.errors import DataError, RecipeError
 from dml_bench.flow import VOCABULARY
@@ -156,3 +158,19 @@ def test_one_number_changed_is_other_data(tmp_path):
     x[40, 2] += 1e-3
     np.savez(tmp_path / "x.npz", embeddings=x, labels=labels)
     assert load(tmp_path / "x.npz").digest != before
+
+
+def test_the_data_commands_know_that_there_is_no_picture(tmp_path):
+    save(tmp_path / "x.npz")
+    path = ["--set", f"path={tmp_path / 'x.npz'}"]
+    for command, words in (
+        ("stats", "5 features an item"),
+        ("verify", "ok"),
+        ("prepare", "48 items; nothing to decode"),
+    ):
+        result = CliRunner().invoke(app, ["data", command, "embeddings", *path])
+        assert result.exit_code == 0 and words in result.stdout, result.stdout
+    with pytest.raises(DataError, match="no images to make a contact sheet of"):
+        CliRunner().invoke(
+            app, ["data", "stats", "embeddings", *path, "-o", str(tmp_path / "x.png")], catch_exceptions=False
+        )
