@@ -98,7 +98,7 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
                 device=device,
                 on_start=journal.note,
                 on_step=journal.step,
-                on_epoch=partial(_after_epoch, journal, keeper),
+                on_epoch=partial(_after_epoch, journal, keeper, recipe.training.head_epochs),
                 validation=keeper.latest if keeper and split.validation else None,
             )
             _select(journal, keeper)
@@ -136,10 +136,10 @@ def selection_of(recipe: Recipe) -> Selection:
     return SELECTIONS.build(**recipe.selection)
 
 
-def _after_epoch(journal: Journal, keeper: Keeper | None, result: EpochResult) -> bool:
+def _after_epoch(journal: Journal, keeper: Keeper | None, head_epochs: int, result: EpochResult) -> bool:
     """Note a finished epoch and what it is worth; return whether training should end."""
     journal.epoch(result)
-    if keeper is None:
+    if keeper is None or result.epoch <= head_epochs:
         return False
     value = keeper.after(result.epoch)
     if value is not None:
@@ -200,8 +200,11 @@ def load_split(recipe: Recipe) -> Split:
 def _load(choice: str, root: str | None) -> Split:
     options, subset, folds, fold = json.loads(choice)
     split = DATASETS.build(options.pop("name"), Path(root) if root else None, **options)
-    split = replace(split, train=with_subsets(split, subset)) if subset else split
-    return split if folds is None else hold_out(split, folds, fold)
+    whole = replace(split, train=with_subsets(split, subset)) if subset else split
+    if folds is None:
+        return whole
+    held = hold_out(split, folds, fold)
+    return replace(held, train=with_subsets(held, subset) if subset else held.train, known_digest=whole.digest)
 
 
 def describe(split: Split) -> dict[str, object]:

@@ -55,7 +55,9 @@ def test_separate_and_concatenated_are_what_evaluate_says_of_them(published):
 def test_the_command_prints_tables_csv_and_json(published):
     runner = CliRunner()
     shown = runner.invoke(app, ["ensemble", str(published)])
-    assert shown.exit_code == 0 and "separate" in shown.stdout and "concatenated" in shown.stdout
+    assert shown.exit_code == 0
+    for words in ("norm_softmax", "separate", "concatenated", "recall@1", "r_precision", "map@r"):
+        assert words in shown.stdout
     printed = runner.invoke(app, ["ensemble", str(published), "--format", "csv", "--metrics", "recall@1"])
     rows = list(csv.DictReader(io.StringIO(printed.stdout)))
     assert [row["kind"] for row in rows] == ["separate", "concatenated"]
@@ -63,6 +65,17 @@ def test_the_command_prints_tables_csv_and_json(published):
     told = runner.invoke(app, ["ensemble", str(published), "--format", "json", "--metrics", "recall@1"])
     (item,) = json.loads(told.stdout)["ensembles"]
     assert item["separate"]["recall@1"] == float(rows[0]["recall@1"])
+
+
+def test_one_fold_twice_with_other_numbers_is_refused(published, tmp_path):
+    first = ensembles([published], ["recall@1"])[0].folders[0]
+    again = shutil.copytree(first, tmp_path / first.name)
+    assert len(ensembles([published, tmp_path], ["recall@1"])) == 1
+    record = json.loads((again / "record.json").read_text())
+    record["metrics"]["recall@1"] += 0.01
+    (again / "record.json").write_text(json.dumps(record))
+    with pytest.raises(ResultsError, match="is the same run as .* with other numbers"):
+        ensembles([published, tmp_path], ["recall@1"])
 
 
 def test_a_missing_fold_and_other_runs_are_named(published, tmp_path):

@@ -63,9 +63,12 @@ def _rows(item: Ensemble, names: Sequence[str]) -> list[list[object]]:
 
 def _print(found: Sequence[Ensemble], names: Sequence[str]) -> None:
     from rich import box
+    from rich.measure import Measurement
     from rich.table import Table
 
-    table = Table(*HEAD, *names, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in (*HEAD, *names):
+        table.add_column(name, no_wrap=True)
     for item in found:
         for row in _rows(item, names):
             values, spreads = row[len(HEAD) :: 2], row[len(HEAD) + 1 :: 2]
@@ -74,6 +77,8 @@ def _print(found: Sequence[Ensemble], names: Sequence[str]) -> None:
                 for value, spread in zip(values, spreads, strict=True)
             ]
             table.add_row(*map(str, row[: len(HEAD)]), *cells)
-    terminal().print(table)
+    console = terminal()
+    table.width = Measurement.get(console, console.options.update(max_width=1000), table).maximum
+    console.print(table, crop=False, no_wrap=True, overflow="ignore")
     note = "Percent; separate: mean ± sample standard deviation over folds; concatenated: the embeddings side by side."
     terminal().print(note, markup=False, highlight=False, soft_wrap=True)

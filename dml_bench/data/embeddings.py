@@ -90,6 +90,8 @@ def embeddings(
             "retrieval is tested on classes not seen, unless 'split: official_closed' allows it"
         )
     masks = {} if kept.query is None or kept.gallery is None else _masks(kept.query[tested], kept.gallery[tested])
+    if masks and not len(np.intersect1d(kept.labels[kept.query], kept.labels[kept.gallery])):
+        raise DataError(f"{other if test else file}: no class is in the query and in the gallery")
     variant = ("official_closed",) if len(shared) else ()
     return Split("embeddings", _part(kept, train), _part(kept, tested), **masks, variant=variant)
 

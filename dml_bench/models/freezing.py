@@ -29,8 +29,8 @@ def freeze(model: nn.Module, parts: Iterable[str]) -> None:
     convolutions, as the backbone defines them, with all of their batch normalisation. ``trunk``: the whole backbone,
     in evaluation mode, so that only the head learns.
 
-    Source: SoftTriple's ``--freeze_BN`` is ``batch_norm``; Proxy-Anchor's ``bn_freeze`` is ``batch_norm`` and
-    ``batch_norm_affine``.
+    Source: SoftTriple's ``--freeze_BN`` is ``batch_norm``; Proxy-Anchor's ``bn_freeze`` freezes gamma and beta too,
+    until its warm-up of the head (``head_only``) lets them learn: with one, it amounts to ``batch_norm``.
 
     Args:
         model: an ``Embedder``.

@@ -89,14 +89,19 @@ def protocol_id(data_digest: str, distance: str = "cosine", selection: Mapping[s
 
 
 def selection_rule(selection: Mapping[str, Any] | None) -> str:
-    """Say how the measured network was selected; nothing if it is the last one. Patience and fold are no protocol."""
+    """Say how the measured network was selected; nothing if it is the last one.
+
+    Which fold a validation holds out, its pace and its patience are no part of the protocol.
+    """
     if selection is None or selection["name"] == "last":
         return ""
     metric = selection.get("metric")
     if selection["name"] == "validation":
         return f"best epoch by {metric} on held-out training classes, {selection.get('folds')} folds"
     if selection["name"] == "test_oracle":
-        return f"best epoch by {metric} on the TEST classes (test_oracle)"
+        every = selection.get("every", 1)
+        looks = "" if every == 1 else f", every {every} epochs"
+        return f"best epoch by {metric} on the TEST classes (test_oracle){looks}"
     return json.dumps(dict(selection), sort_keys=True)
 
 

@@ -72,7 +72,9 @@ def ensembles(folders: Iterable[Path], metrics: Sequence[str], *, memory: str | 
     for folder, record in find_runs(folders).items():
         selection = record.recipe.get("selection", {})
         if selection.get("name") == "validation" and record.recipe.get("loss"):
-            groups[_family(record)][selection["fold"]] = folder, record
+            found = groups[_family(record)].setdefault(selection["fold"], (folder, record))
+            if found[1].metrics != record.metrics:
+                raise ResultsError(f"{folder}: is the same run as {found[0]} with other numbers; name one of them")
     if not groups:
         raise ResultsError("no run was selected by validation, which has folds; there is nothing to put together")
     return [_ensemble(members, metrics, memory) for members in groups.values()]

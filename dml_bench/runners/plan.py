@@ -100,6 +100,10 @@ def _rehearse(recipe: Recipe, split: Split, device: torch.device) -> None:
         _fits(check_precision, training, device)
         _fits(freeze, model, training.freeze)
         _fits(parameter_groups, model, loss, training)
+        if training.head_epochs and not any(True for part in (model.head, loss) for _ in part.parameters()):
+            raise RecipeError(
+                "training.head_epochs: must be 0, as network and loss have nothing to learn but the trunk"
+            )
 
 
 def _fits(check: Callable[..., object], *parts: Any) -> None:

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from dml_bench.errors import OptionError, Problem
+from dml_bench.errors import DataError, OptionError, Problem
 from dml_bench.registry import Count, Registry
 
 Folds = Annotated[int, Field(ge=2, le=100)]
@@ -63,8 +63,9 @@ def validation(
     """The best network by ``metric`` on training classes that are held out; the test classes are not looked at.
 
     The training classes fall into ``folds`` parts, the same for every seed; part ``fold`` is held out and the others
-    are trained on. ``every``: epochs between measurements, the last one always. ``patience``: measurements without a
-    new best after which training ends. The first of equally good networks is taken. A grid over ``fold`` makes the
+    are trained on; a ``subset`` is taken of these. ``every``: epochs between measurements, the last one always; those
+    in which the head learns alone are not measured. ``patience``: measurements without a new best after which training
+    ends. The first of equally good networks is taken. A grid over ``fold`` makes the
     cross-validation of the source; ``dml-bench ensemble`` then gives its separate and concatenated figures.
 
     Source: Musgrave, Belongie, Lim, "A Metric Learning Reality Check", ECCV 2020, with 4 folds and MAP@R.
@@ -104,7 +105,7 @@ class Keeper:
 
     def latest(self) -> float | None:
         """Return what was measured after the last epoch, if it was."""
-        return self._value if self._measured == self.epoch else None
+        return self._value if self._measured and self._measured == self.epoch else None
 
     @property
     def is_out_of_patience(self) -> bool:
@@ -113,7 +114,7 @@ class Keeper:
 
     def finish(self) -> float | None:
         """Measure the last epoch if that was not done, restore the best network, and return what was measured."""
-        value = self._look() if self._measured < self.epoch else None
+        value = self._look() if self._measured < self.epoch or not self._kept else None
         for module, state in zip(self._modules, self._kept, strict=True):
             module.load_state_dict(state)
         return value
@@ -122,7 +123,7 @@ class Keeper:
         value = self._measure()
         self._measured, self._value = self.epoch, value
         if math.isnan(value):
-            raise ValueError(f"{self.selection.metric} of the data to select on is not defined")
+            raise DataError(f"selection.metric: {self.selection.metric} of what is selected on is not defined")
         self._worse += 1
         if value > self.best:
             self.best, self.best_epoch, self._worse = value, self.epoch, 0

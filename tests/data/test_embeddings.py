@@ -85,6 +85,15 @@ def test_a_class_on_both_sides_is_another_protocol_or_refused(tmp_path):
             "row 0 is to train",
         ),
         ({}, {"test": "missing.npz"}, "there is no"),
+        (
+            {
+                "train": np.arange(48) < 24,
+                "query": np.isin(np.arange(48), range(24, 36)),
+                "gallery": np.arange(48) >= 36,
+            },
+            {},
+            "no class is in the query and in the gallery",
+        ),
     ],
 )
 def test_a_split_that_cannot_be_is_refused(tmp_path, more, options, words):

@@ -6,7 +6,7 @@ from torch import nn
 from dml_bench import run
 from dml_bench.data.dataset import DATASETS
 from dml_bench.data.folds import hold_out
-from dml_bench.errors import RecipeError
+from dml_bench.errors import DataError, RecipeError
 from dml_bench.flow import VOCABULARY, load_split
 from dml_bench.recipe.identity import protocol_id
 from dml_bench.recipe.reader import read_recipe
@@ -54,7 +54,7 @@ def test_patience_counts_measurements_without_a_new_best():
 
 
 def test_a_measure_that_does_not_exist_is_an_error():
-    with pytest.raises(ValueError, match="recall@1 of the data to select on is not defined"):
+    with pytest.raises(DataError, match="recall@1 of what is selected on is not defined"):
         train(Selection("recall@1"), [float("nan")])
 
 
@@ -102,6 +102,23 @@ def test_validation_looks_at_held_out_classes_alone(tmp_path, monkeypatch):
     assert curve[0].endswith(",score") and len(curve) == 5
 
 
+def test_a_warm_up_of_the_head_is_not_measured(tmp_path):
+    training = {**SHORT, "head_epochs": 2, "schedule": {"name": "plateau", "patience": 0}}
+    rule = {"name": "validation", "folds": 2, "metric": "recall@1"}
+    (record,) = run(recipe(selection=rule, training=training), out=tmp_path, device="cpu")
+    assert record.status == "ok", record.reason
+    assert [epoch.score is None for epoch in record.curve] == [True, True, False, False]
+    assert record.curve[2].learning_rate == record.curve[0].learning_rate and record.selected["epoch"] > 2
+
+
+def test_a_subset_is_taken_of_what_is_not_held_out():
+    rule = {"name": "validation", "folds": 2}
+    shots = {"name": "few_shot", "images_per_class": 5}
+    load = [load_split(read_recipe(recipe(selection=rule, subset=s), VOCABULARY)[0].recipe) for s in ([], shots)]
+    assert [len(split.validation) for split in load] == [len(load[0].validation)] * 2
+    assert load[1].train.class_counts.max() == 5 and load[0].digest != load[1].digest
+
+
 @pytest.mark.parametrize(
     ("selection", "words"),
     [
@@ -118,6 +135,8 @@ def test_rules_that_cannot_be_are_refused(selection, words):
 
 
 def test_the_rule_is_part_of_the_protocol_but_patience_and_fold_are_not():
+    looks = [protocol_id("x", "cosine", {"name": "test_oracle", "metric": "recall@1", "every": n}) for n in (1, 20)]
+    assert looks[0] != looks[1]  # the more looks, the more optimistic
     base = {"name": "validation", "metric": "map@r", "folds": 4, "fold": 1, "every": 1, "patience": None}
     ids = [protocol_id("x", "cosine", {**base, **change}) for change in ({}, {"fold": 2}, {"patience": 3})]
     assert len(set(ids)) == 1
