@@ -54,7 +54,7 @@ def test_run_prints_the_table_and_writes_the_report(finished):
     with (report / "summary.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0])[:7] == ["dataset", "protocol_id", "loss", "options", "backbone", "embedding_dim", "seeds"]
-    assert list(rows[0])[-2:] == ["train_seconds_mean", "status"]
+    assert list(rows[0])[-3:] == ["train_seconds_mean", "status", "selection"]
     assert {row["loss"] for row in rows} == {
         "norm_softmax",
         "softtriple",
