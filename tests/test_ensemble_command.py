@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dml_bench.cli import app
-from dml_bench.errors import ResultsError
+from dml_bench.errors import DataError, ResultsError
 from dml_bench.evaluation.evaluate import evaluate
 from dml_bench.flow import VOCABULARY, execute
 from dml_bench.recipe.reader import read_recipe
@@ -65,6 +65,25 @@ def test_the_command_prints_tables_csv_and_json(published):
     told = runner.invoke(app, ["ensemble", str(published), "--format", "json", "--metrics", "recall@1"])
     (item,) = json.loads(told.stdout)["ensembles"]
     assert item["separate"]["recall@1"] == float(rows[0]["recall@1"])
+
+
+def test_what_is_no_share_is_not_shown_in_percent(published):
+    shown = CliRunner().invoke(app, ["ensemble", str(published), "--metrics", "alignment,recall@1"])
+    (found,) = ensembles([published], ["alignment", "recall@1"])
+    joined = next(line for line in shown.stdout.splitlines() if "concatenated " in line)
+    assert joined.split()[-2:] == [
+        f"{found.concatenated['alignment']:.3f}",
+        f"{100 * found.concatenated['recall@1']:.1f}",
+    ]
+
+
+def test_embeddings_that_are_not_those_of_the_record_are_refused(published, tmp_path):
+    again = shutil.copytree(published, tmp_path / "again")
+    first = ensembles([again], ["recall@1"])[0].folders[0]
+    kept = dict(np.load(first / "embeddings.npz"))
+    np.savez(first / "embeddings.npz", **{**kept, "embeddings": kept["embeddings"][:, :4]})
+    with pytest.raises(DataError, match=r"of shape \(896, 4\), but the run's record says \(896, 8\)"):
+        ensembles([again], ["recall@1"])
 
 
 def test_one_fold_twice_with_other_numbers_is_refused(published, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -61,6 +61,14 @@ def _rows(item: Ensemble, names: Sequence[str]) -> list[list[object]]:
     ]
 
 
+def _cell(name: str, value: Any, spread: Any) -> str:
+    """Write a value as tables do, and its spread if there is one."""
+    from dml_bench.reports.scales import scale_of
+
+    scale, shown = scale_of(name), [value] if spread == "" else [value, spread]
+    return " ± ".join(scale.texts(shown, scale.decimals([value])))
+
+
 def _print(found: Sequence[Ensemble], names: Sequence[str]) -> None:
     from rich import box
     from rich.measure import Measurement
@@ -72,13 +80,9 @@ def _print(found: Sequence[Ensemble], names: Sequence[str]) -> None:
     for item in found:
         for row in _rows(item, names):
             values, spreads = row[len(HEAD) :: 2], row[len(HEAD) + 1 :: 2]
-            cells = [
-                f"{100 * float(str(value)):.1f}" + (f" ± {100 * float(str(spread)):.1f}" if spread != "" else "")
-                for value, spread in zip(values, spreads, strict=True)
-            ]
-            table.add_row(*map(str, row[: len(HEAD)]), *cells)
+            table.add_row(*map(str, row[: len(HEAD)]), *map(_cell, names, values, spreads))
     console = terminal()
     table.width = Measurement.get(console, console.options.update(max_width=1000), table).maximum
     console.print(table, crop=False, no_wrap=True, overflow="ignore")
-    note = "Percent; separate: mean ± sample standard deviation over folds; concatenated: the embeddings side by side."
+    note = "Shares in percent. Separate: mean ± sample deviation over folds; concatenated: the embeddings side by side."
     terminal().print(note, markup=False, highlight=False, soft_wrap=True)

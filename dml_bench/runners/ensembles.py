@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,13 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dml_bench.data.embedding_files import EmbeddingFile, read_embeddings
+from dml_bench.data.embedding_files import EmbeddingFile
 from dml_bench.errors import OptionError, Problem, ResultsError
 from dml_bench.evaluation.metrics import parse_metric
 from dml_bench.flow import score, threads
-from dml_bench.recipe.schema import Evaluation
+from dml_bench.recipe.identity import recipe_id
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import find_runs
+from dml_bench.runners.rescoring import rules_of, stored_embeddings, threads_of
 
 AXIS = "selection.fold"
 
@@ -83,10 +83,8 @@ def ensembles(folders: Iterable[Path], metrics: Sequence[str], *, memory: str | 
 def _family(record: RunRecord) -> str:
     """Return what the folds of one recipe and seed share: all but the fold."""
     recipe = {**record.recipe, "selection": {**record.recipe["selection"], "fold": None}}
-    recipe["evaluation"] = {**recipe["evaluation"], "metrics": None}
-    apart = ("name", "description", "data_root")
-    shared = {key: value for key, value in recipe.items() if key not in apart}
-    return json.dumps([shared, record.data.get("digest")], sort_keys=True)
+    recipe["evaluation"] = {**recipe["evaluation"], "metrics": []}
+    return f"{recipe_id(recipe)}-s{record.seed} {record.data.get('digest')}"
 
 
 def _ensemble(found: Mapping[int, tuple[Path, RunRecord]], metrics: Sequence[str], memory: str | int) -> Ensemble:
@@ -98,15 +96,15 @@ def _ensemble(found: Mapping[int, tuple[Path, RunRecord]], metrics: Sequence[str
     for folder, member in zip(folders, members, strict=True):
         if member.status == "failed":
             raise ResultsError(f"{folder}: failed, so its folds cannot be put together: {member.reason}")
-    files = [read_embeddings(folder / "embeddings.npz") for folder in folders]
+    files = [
+        stored_embeddings(folder / "embeddings.npz", member) for folder, member in zip(folders, members, strict=True)
+    ]
     _check_alike(folders, files)
-    said = {key: value for key, value in members[0].recipe["evaluation"].items() if key in Evaluation.model_fields}
-    rules = Evaluation.model_validate({**said, "metrics": list(metrics)})
-    count = int((members[0].recipe.get("training") or {}).get("threads", 1))
+    rules = rules_of(members[0], metrics, None)
     sides: dict[str, Any] = {"query": files[0].query, "gallery": files[0].gallery, "memory": memory}
 
     def measured(embeddings: npt.NDArray[Any]) -> dict[str, float]:
-        with threads(count):
+        with threads(threads_of(members[0])):
             scores = score(embeddings, files[0].labels, rules, members[0].seed, **sides)
         return {name: scores[name] for name in metrics}
 

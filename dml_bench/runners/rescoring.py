@@ -81,7 +81,7 @@ def _rescored(
     folder: Path, record: RunRecord, metrics: Sequence[str], restarts: int | None, memory: str | int, tell: Tell
 ) -> RunRecord:
     """Return the record with its metrics replaced, under the protocol of today's rules."""
-    rules = _evaluation(record, metrics, restarts)
+    rules = rules_of(record, metrics, restarts)
     digest = record.data.get("digest")
     record = replace(
         record,
@@ -94,8 +94,8 @@ def _rescored(
     if record.status == "failed":
         return record
     try:
-        file = _checked(folder / "embeddings.npz", record)
-        with threads(_threads(record)):
+        file = stored_embeddings(folder / "embeddings.npz", record)
+        with threads(threads_of(record)):
             how: dict[str, Any] = {"query": file.query, "gallery": file.gallery, "memory": memory, "tell": tell}
             scores: Scores = score(file.embeddings, file.labels, rules, record.seed, **how)
     except DataError as error:
@@ -105,14 +105,14 @@ def _rescored(
     return replace(record, metrics={name: value for name, value in scores.items() if value == value})
 
 
-def _evaluation(record: RunRecord, metrics: Sequence[str], restarts: int | None) -> Evaluation:
+def rules_of(record: RunRecord, metrics: Sequence[str], restarts: int | None) -> Evaluation:
     """Return the run's rules of measurement with other metrics; what its record does not say is at its default."""
     said = {key: value for key, value in record.recipe.get("evaluation", {}).items() if key in Evaluation.model_fields}
     changes = {"metrics": list(metrics)} | ({} if restarts is None else {"restarts": restarts})
     return Evaluation.model_validate({**said, **changes})
 
 
-def _checked(path: Path, record: RunRecord) -> EmbeddingFile:
+def stored_embeddings(path: Path, record: RunRecord) -> EmbeddingFile:
     """Read the embeddings of a run, and see that they are as many and as long as its record says."""
     file = read_embeddings(path)
     images = record.data.get("test", {}).get("images", len(file.embeddings))
@@ -122,6 +122,6 @@ def _checked(path: Path, record: RunRecord) -> EmbeddingFile:
     return file
 
 
-def _threads(record: RunRecord) -> int:
+def threads_of(record: RunRecord) -> int:
     """Return the threads of the run, on which the rounding of k-means depends."""
     return int((record.recipe.get("training") or {}).get("threads", 1))
