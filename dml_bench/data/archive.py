@@ -17,9 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 from dml_bench.errors import DataError
-
-ROOT_VARIABLE = "DML_BENCH_DATA"
-"""The environment variable that names the folder of the downloaded data sets."""
+from dml_bench.recipe.weights import ROOT_VARIABLE
 
 TAR_ENDINGS = (".tgz", ".tar.gz", ".tar", ".tar.bz2", ".tar.xz")
 

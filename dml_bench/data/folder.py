@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dml_bench.data.archive import ROOT_VARIABLE
 from dml_bench.data.catalog import dataset, half_of_classes
 from dml_bench.data.dataset import Labels
 from dml_bench.data.listing import TEST, TRAIN, Listing, Source
 from dml_bench.data.sources import open_source
 from dml_bench.errors import DataError
+from dml_bench.recipe.weights import ROOT_VARIABLE
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
 """How the name of an image ends, in small letters; other files are passed over."""

@@ -13,6 +13,7 @@ from typing import Any
 from dml_bench.errors import DataError, Problem
 
 ROOT_VARIABLE = "DML_BENCH_DATA"
+"""The environment variable that names the folder of the downloaded data sets, and of files of weights."""
 
 HUB = "hub"
 """Instead of a path: the file is fetched from the Hugging Face hub, if it is not in its cache."""
