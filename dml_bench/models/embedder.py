@@ -102,7 +102,7 @@ def build_embedder(
         image_shape: height, width and channels; of features, how many.
         moments: means and deviations of the training images in [0, 1], or of the features.
         seed: of the run.
-        normalize: ``dataset`` for ``moments``, or one of ``INPUTS``.
+        normalize: ``dataset`` for ``moments``, ``none`` for nothing, or one of ``INPUTS``.
 
     Raises:
         DataError: if the images are grey and ``normalize`` is for color, or the network cannot take features.
