@@ -63,8 +63,8 @@ def head_only(model: nn.Module, on: bool) -> None:
 
     Source: the warm-up of Proxy-Anchor (``--warm``) and ProxyNCA++ (``warmup_k``), which keep batch normalisation in
     training mode too.
-    Differs: after it, Proxy-Anchor's code gives every parameter its gradient back, also gamma and beta, which it froze at
-    the start. Here frozen stays frozen; to do as that code does, freeze ``batch_norm`` alone.
+    Differs: after it, Proxy-Anchor's code gives every parameter its gradient back, also gamma and beta, which it froze
+    at the start. Here frozen stays frozen; to do as that code does, freeze ``batch_norm`` alone.
 
     Raises:
         OptionError: if the model is no ``Embedder``.
