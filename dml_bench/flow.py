@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +86,7 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
         journal.data = describe(split)
     model, loss = assemble(recipe, split)
     model.to(device)
+    journal.costs = {"parameters": _size(model), "loss_parameters": _size(loss) if loss else 0}
     journal.embedding_dim = model.embedding_dim
     journal.weights = model.weights_digest
     if loss and recipe.training:
@@ -110,7 +113,11 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
         np.savez(work / "embeddings.npz", embeddings=embeddings, labels=split.test.labels, **masks)
         how = {**masks, "pairs": _pairs(split, *recipe.evaluation.metrics), "device": device}
         scores = score(embeddings, split.test.labels, recipe.evaluation, recipe.seed, **how)
+    if scores.per_query:
+        per_query: dict[str, Any] = {name: _small(part) for name, part in scores.per_query.items()}
+        np.savez_compressed(work / "per_query.npz", **per_query)
     journal.data |= {"queries": scores.queries, "singletons": scores.singletons}
+    journal.costs["peak_memory"] = _peak_memory(device)
     return scores
 
 
@@ -227,6 +234,21 @@ def assemble(recipe: Recipe, split: Split) -> tuple[Embedder, Loss | None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, "loss"))
         return model, build_loss(name, train.num_classes, model.embedding_dim, class_counts=counts, **options)
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _small(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values.astype(np.float32) if values.dtype == np.float64 else values
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Return the greatest memory in use so far, in bytes: of the GPU, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _centers_left(loss: nn.Module) -> tuple[int, ...]:

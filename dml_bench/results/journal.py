@@ -31,6 +31,8 @@ class Journal:
         self.weights = ""
         self.centers_left: tuple[int, ...] = ()
         self.selected: dict[str, Any] = {}
+        self.costs: dict[str, int] = {}
+        self.attempts, self.resumed_from = 1, 0
         self._start = time.perf_counter()
 
     @contextmanager
@@ -90,6 +92,9 @@ class Journal:
             centers_left=self.centers_left,
             selected=self.selected,
             seconds={**self.seconds, "total": round(time.perf_counter() - self._start, 3)},
+            costs=self.costs,
+            attempts=self.attempts,
+            resumed_from=self.resumed_from,
             data=self.data,
             environment={**environment(), "device": self.device},
             recipe=recipe.document(),

@@ -48,7 +48,11 @@ class RunRecord:
         selected: the ``epoch`` whose network was measured, and the ``metric`` and ``value`` it was chosen by; empty if
             it is the last.
         weights: sha256 of the file that the backbone began from; empty if it began from random weights.
-        seconds: time spent in ``data``, ``train``, ``evaluate`` and in ``total``.
+        seconds: time spent in ``data``, ``train``, ``evaluate`` and in ``total``, over all attempts.
+        costs: ``parameters`` of the network and ``loss_parameters`` that were trained; ``peak_memory`` in bytes, of the
+            GPU where there is one, else of the process.
+        attempts: how often the run was begun, or gone on with after its process had died.
+        resumed_from: optimizer steps that were done when the last attempt began.
     """
 
     recipe_name: str
@@ -69,6 +73,9 @@ class RunRecord:
     selected: Mapping[str, Any] = field(default_factory=dict)
     weights: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, int] = field(default_factory=dict)
+    attempts: int = 1
+    resumed_from: int = 0
     data: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -13,15 +12,13 @@ from pathlib import Path
 from dml_bench.errors import ResultsError
 from dml_bench.results.record import RunRecord
 
-HOST = re.sub(r"\W", "_", platform.node())
 RUN = r"(?P<run>[0-9a-f]{12}-s\d+)"
-WORK = re.compile(rf"\.work-{RUN}-(?P<pid>\d+)@(?P<host>\w*)")
 OLD = re.compile(rf"\.old-{RUN}")
 """Names of our own folders; nothing else in a folder of runs is ever touched."""
 
 
 def prepare(folder: Path) -> None:
-    """Make ``folder`` if need be, prove that it can be written, and sweep what killed runs left behind.
+    """Make ``folder`` if need be, prove that it can be written, and mend what was killed while publishing.
 
     Raises:
         ResultsError: naming the folder and the reason.
@@ -32,8 +29,6 @@ def prepare(folder: Path) -> None:
         probe.touch()
         probe.unlink()
         for path in folder.iterdir():
-            if (work := WORK.fullmatch(path.name)) and work["host"] == HOST and not _alive(int(work["pid"])):
-                shutil.rmtree(path, ignore_errors=True)
             if old := OLD.fullmatch(path.name):
                 published = folder / old["run"]
                 shutil.rmtree(path) if published.exists() else path.rename(published)
@@ -53,17 +48,17 @@ def find_run(folder: Path, run_id: str) -> RunRecord | None:
 
 @contextmanager
 def publishing(folder: Path, run_id: str) -> Iterator[Path]:
-    """Give a hidden folder to fill, and publish it as ``folder/run_id`` when the block ends well.
+    """Give the run's hidden folder to fill, and publish it as ``folder/run_id`` when the block ends well.
 
-    A run already there is replaced whole. If the block raises, nothing is published and the hidden folder goes.
+    A run already there is replaced whole. If the block raises or the process dies, nothing is published, and what is in
+    the hidden folder waits for the next attempt.
 
     Raises:
         ResultsError: if the folder cannot be written, or the disk is full.
     """
-    work = folder / f".work-{run_id}-{os.getpid()}@{HOST}"
-    shutil.rmtree(work, ignore_errors=True)
+    work = folder / f".work-{run_id}"
     try:
-        work.mkdir(parents=True)
+        work.mkdir(parents=True, exist_ok=True)
         yield work
         for path in work.iterdir():
             _sync(path)
@@ -76,8 +71,6 @@ def publishing(folder: Path, run_id: str) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise ResultsError(f"{folder / run_id}: the run cannot be published: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def read_runs(folders: Iterable[Path]) -> list[RunRecord]:
@@ -116,13 +109,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
