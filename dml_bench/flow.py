@@ -7,7 +7,7 @@ import os
 import resource
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -29,18 +29,19 @@ from dml_bench.evaluation.extract import extract
 from dml_bench.evaluation.items import PairList
 from dml_bench.evaluation.metrics import PairMetric, parse_metric
 from dml_bench.losses import LOSSES, Loss
-from dml_bench.losses import build as build_loss
 from dml_bench.losses.merging import centers_left
 from dml_bench.models.backbone import BACKBONES
-from dml_bench.models.embedder import Embedder, build_embedder
+from dml_bench.models.embedder import Embedder
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.check import Run, Vocabulary
 from dml_bench.recipe.reader import write_recipe
 from dml_bench.recipe.schema import Evaluation, Recipe, Training
-from dml_bench.recipe.weights import located
+from dml_bench.results.attempts import begin_attempt, end_attempts
 from dml_bench.results.journal import Journal, Tell
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import publishing
+from dml_bench.training import assembly
+from dml_bench.training.checkpoint import Checkpoints, Stateful
 from dml_bench.training.fit import EpochResult, fit
 from dml_bench.training.optimizers import OPTIMIZERS
 from dml_bench.training.precision import arithmetic
@@ -54,33 +55,55 @@ REGISTRIES = {
 VOCABULARY = Vocabulary(REGISTRIES, parse_metric)
 """Every name a recipe may use."""
 
+Saving = Callable[[str, Mapping[str, Stateful]], Checkpoints]
+"""From the digest of the data and what else has to be saved to the run's checkpoints."""
 
-def execute(run: Run, folder: Path, *, device: str = "cpu", tell: Tell = lambda event: None) -> RunRecord:
+
+def execute(
+    run: Run,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    tell: Tell = lambda event: None,
+    checkpoint_every: int | None = None,
+    on_checkpoint: Callable[[Path], None] = lambda path: None,
+) -> RunRecord:
     """Do one run and publish it as ``folder/<run id>``; a run that fails is published with its reason.
+
+    What an earlier attempt left in the run's hidden folder is gone on with, to the same digit on a CPU.
 
     Args:
         run: a checked run.
         folder: where its folder goes.
         device: a torch device, such as ``cpu`` or ``cuda:0``.
         tell: receives progress events.
+        checkpoint_every: optimizer steps between checkpoints; None for as often as takes about 2 percent of the time.
+        on_checkpoint: is told of each checkpoint, a file in the hidden folder.
     """
     journal = Journal(run, _device_name(device), tell)
     count = run.recipe.training.threads if run.recipe.training else 1
     with publishing(folder, run.run_id) as work:
+        journal.attempts = begin_attempt(work)
+
+        def save(data: str, parts: Mapping[str, Stateful]) -> Checkpoints:
+            owner, told = {"run": run.run_id, "data": data}, (journal.warn, on_checkpoint, journal.resumed)
+            return Checkpoints(work, owner, checkpoint_every, parts, *told)
+
         try:
             with threads(count):
-                scores = _flow(run.recipe, torch.device(device), journal, work)
+                scores = _flow(run.recipe, torch.device(device), journal, work, save)
             record = journal.record("ok", scores)
         except Exception as error:
             journal.lines.append(traceback.format_exc())
             record = journal.record("failed", {}, f"{type(error).__name__}: {error}")
+        end_attempts(work)
         record.write(work)
         (work / "recipe.yaml").write_text(write_recipe(run.recipe), encoding="utf-8")
         (work / "log.txt").write_text("\n".join([*journal.lines, ""]), encoding="utf-8")
     return record
 
 
-def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) -> Scores:
+def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path, save: Saving) -> Scores:
     with journal.phase("data"):
         split = load_split(recipe)
         journal.data = describe(split)
@@ -91,6 +114,7 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
     journal.weights = model.weights_digest
     if loss and recipe.training:
         keeper = keeper_of(recipe, split, model, loss, device)
+        parts: dict[str, Stateful] = {"journal": journal, **({"keeper": keeper} if keeper else {})}
         with journal.phase("train"):
             fit(
                 model,
@@ -103,9 +127,11 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
                 on_step=journal.step,
                 on_epoch=partial(_after_epoch, journal, keeper, recipe.training.head_epochs),
                 validation=keeper.latest if keeper and split.validation else None,
+                checkpoints=save(split.digest, parts),
             )
             _select(journal, keeper)
             journal.centers_left = _centers_left(loss)
+    assembly.save_weights(work, recipe, assembly.TrainFacts.of(split.train), model, loss)
     with journal.phase("evaluate"):
         with arithmetic(recipe.training or Training()):
             embeddings = extract(model, split.test.images, device=device)
@@ -224,16 +250,7 @@ def describe(split: Split) -> dict[str, object]:
 
 def assemble(recipe: Recipe, split: Split) -> tuple[Embedder, Loss | None]:
     """Build the network and the loss of a recipe, with weights drawn from its seed."""
-    train = split.train
-    backbone = located(recipe.backbone, recipe.data_root)
-    model = build_embedder(backbone, recipe.embedding, train.image_shape, train.moments, recipe.seed, recipe.normalize)
-    if recipe.loss is None:
-        return model, None
-    options = dict(recipe.loss)
-    name, counts = options.pop("name"), torch.from_numpy(train.class_counts)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(recipe.seed, "loss"))
-        return model, build_loss(name, train.num_classes, model.embedding_dim, class_counts=counts, **options)
+    return assembly.assemble(recipe, assembly.TrainFacts.of(split.train))
 
 
 def _size(module: nn.Module) -> int:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from dml_bench.recipe.check import Run
@@ -34,21 +34,54 @@ class Journal:
         self.costs: dict[str, int] = {}
         self.attempts, self.resumed_from = 1, 0
         self._start = time.perf_counter()
+        self._phase = ("", 0.0)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time a part of the run under ``name``."""
+        """Time a part of the run under ``name``, in addition to what earlier attempts took."""
         self._tell({"event": "phase", "phase": name})
-        start = time.perf_counter()
+        self._phase = (name, time.perf_counter())
         try:
             yield
         finally:
-            self.seconds[name] = round(time.perf_counter() - start, 3)
+            self.seconds = self._spent()
+            self._phase = ("", 0.0)
             self.lines.append(f"{name}: {self.seconds[name]:.2f} s")
+
+    def _spent(self) -> dict[str, float]:
+        """Return the seconds of all phases up to now."""
+        name, start = self._phase
+        now = {name: round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)} if name else {}
+        return {**self.seconds, **now}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the record of a run that goes on later needs to know of this attempt."""
+        total = time.perf_counter() - self._start
+        curve = [asdict(epoch) for epoch in self.curve]
+        return {"curve": curve, "lines": [*self.lines], "seconds": self._spent(), "total": total}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned; what was noted since stays behind it."""
+        self.curve = [Epoch(**epoch) for epoch in state["curve"]]
+        self.lines = [*state["lines"], *self.lines]
+        spent = state["seconds"]
+        self.seconds = {name: spent.get(name, 0.0) + self.seconds.get(name, 0.0) for name in {**spent, **self.seconds}}
+        self._start -= state["total"]
+
+    def resumed(self, steps: int) -> None:
+        """Note that the run goes on after ``steps`` optimizer steps of an earlier attempt."""
+        self.resumed_from = steps
+        self.lines.append(f"attempt {self.attempts} goes on after step {steps}")
+        self._tell({"event": "resumed", "steps": steps, "attempt": self.attempts})
 
     def note(self, line: str) -> None:
         """Add a line to the log."""
         self.lines.append(line)
+
+    def warn(self, line: str) -> None:
+        """Add a line to the log that whoever watches should see."""
+        self.lines.append(line)
+        self._tell({"event": "warning", "line": line})
 
     def step(self, step: Any) -> None:
         """Tell where training stands."""

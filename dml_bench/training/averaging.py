@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,6 +41,16 @@ class RunningMean:
             yield
         finally:
             self.swap()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has to be saved with a training run."""
+        return {"means": self._means}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned."""
+        for mean, saved in zip(self._means, state["means"], strict=True):
+            mean.copy_(saved)
 
     @torch.no_grad()
     def swap(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -16,10 +18,28 @@ from dml_bench.data.dataset import ImageSet
 from dml_bench.data.informed import LearnsFromSteps
 from dml_bench.data.samplers import Indices, Sampler
 from dml_bench.randomness import derive_seed
-from dml_bench.recipe.schema import Training
+from dml_bench.recipe.schema import Augmentation, Training
 
-Batch = tuple[Tensor, Tensor, Tensor]
-"""Images, labels, positions in the training set."""
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What the network is given.
+
+    Attributes:
+        images: ``(B, C, H, W)`` in [0, 1], or features.
+        labels: ``(B,)`` integers.
+        indices: ``(B,)`` positions in the training set.
+        draws: the states of the generators after this batch, from which the next one is made.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    draws: Mapping[str, Tensor]
+
+
+USES = ("crop", "augmentation", "color")
+"""What is drawn for a batch, each with a generator of its own."""
 
 Take = Callable[[Indices, torch.Generator], Tensor]
 """Bytes ``(B, H, W, C)`` of a batch on the device."""
@@ -42,30 +62,42 @@ def taker(train: ImageSet, settings: Training, device: torch.device) -> Take:
 
 
 def batches(
-    take: Take, train: ImageSet, sampler: Sampler, settings: Training, seed: int, epoch: int, device: torch.device
+    take: Take,
+    train: ImageSet,
+    sampler: Sampler,
+    settings: Training,
+    seed: int,
+    epoch: int,
+    device: torch.device,
+    done: int = 0,
+    draws: Mapping[str, Tensor] | None = None,
 ) -> Iterator[Batch]:
-    """Return the epoch's batches on the device: images in [0, 1], labels, positions in the training set.
+    """Return the epoch's batches on the device, less the first ``done``, after which the generators stood at ``draws``.
 
     Crops, geometry and colors have a generator each, on the CPU, so that no device, no number of threads and no other
     setting changes a draw. While a GPU computes, the next batch is made ready, unless the sampler wants to hear first
     how the step went.
     """
-    made = _made(take, train, sampler, settings, seed, epoch, device)
+    rows = islice(sampler.batches(np.random.default_rng(derive_seed(seed, "sampler", epoch))), done, None)
+    generators = {use: torch.Generator().manual_seed(derive_seed(seed, use, epoch)) for use in USES}
+    for use, state in (draws or {}).items():
+        generators[use].set_state(state)
+    made = _made(take, train, rows, settings.augmentation, generators, device)
     return made if isinstance(sampler, LearnsFromSteps) else ahead(made, device)
 
 
 def _made(
-    take: Take, train: ImageSet, sampler: Sampler, settings: Training, seed: int, epoch: int, device: torch.device
+    take: Take,
+    train: ImageSet,
+    rows: Iterator[Indices],
+    changes: Augmentation,
+    generators: Mapping[str, torch.Generator],
+    device: torch.device,
 ) -> Iterator[Batch]:
-    crops, noise, colors = (_generator(seed, use, epoch) for use in ("crop", "augmentation", "color"))
-    changes = settings.augmentation
-    for indices in sampler.batches(np.random.default_rng(derive_seed(seed, "sampler", epoch))):
-        images = finish(take(indices, crops), changes, noise)
+    for indices in rows:
+        images = finish(take(indices, generators["crop"]), changes, generators["augmentation"])
         if changes.recolors:
-            images = recolor(images, changes, colors)
+            images = recolor(images, changes, generators["color"])
         labels = torch.from_numpy(train.labels[indices]).to(device)
-        yield images, labels, torch.from_numpy(indices).to(device)
-
-
-def _generator(seed: int, use: str, epoch: int) -> torch.Generator:
-    return torch.Generator().manual_seed(derive_seed(seed, use, epoch))
+        draws = {use: generator.get_state() for use, generator in generators.items()}
+        yield Batch(images, labels, torch.from_numpy(indices).to(device), draws)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -20,8 +20,9 @@ from dml_bench.losses.loss import Loss
 from dml_bench.models.freezing import freeze, head_only
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.schema import Training
-from dml_bench.training.batches import Take, batches, taker
+from dml_bench.training.batches import Batch, Take, batches, taker
 from dml_bench.training.budget import duration, total_steps
+from dml_bench.training.checkpoint import Checkpoints, Stateful
 from dml_bench.training.listening import check_judge, drawing, epoch_context, judge
 from dml_bench.training.precision import arithmetic, check_precision
 from dml_bench.training.schedules import NEEDS_VALIDATION, SCHEDULES, HearsValidation, Schedule, paced
@@ -63,6 +64,7 @@ def fit(
     on_step: Callable[[Step], None] = lambda step: None,
     on_epoch: Callable[[EpochResult], bool | None] = lambda epoch: None,
     validation: Callable[[], float | None] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> list[EpochResult]:
     """Train ``model`` and the parameters of ``loss`` in place; the weights after the last step are the result.
 
@@ -79,6 +81,7 @@ def fit(
             that are evaluated: with ``ema`` their running mean.
         validation: what the network was worth on held-out classes after the epoch that ``on_epoch`` was just told of,
             the higher the better, or None if that was not measured; for schedules that go by it.
+        checkpoints: where training is saved now and then, and from where it goes on exactly as if it had never stopped.
 
     Returns:
         What each epoch came to.
@@ -95,86 +98,142 @@ def fit(
     steps = total_steps(settings, sampler)
     freeze(model, settings.freeze)
     before = {name: _trace(p) for name, p in loss.named_parameters()}
-    curve: list[EpochResult] = []
     with arithmetic(settings):
         learner = Learner(model, loss, settings, seed, device)
         factor = paced(schedule, settings, len(sampler))
-        training = _Fit(learner, train, sampler, taker(train, settings, device), factor, on_step)
-        on_start(sampler.coverage)
-        for epoch in range(1, -(-steps // len(sampler)) + 1):
-            length = min(len(sampler), steps - (epoch - 1) * len(sampler))  # the last epoch may be cut short
-            curve.append(training.epoch(epoch, length))
+        training = _Fit(learner, train, sampler, taker(train, settings, device), schedule, factor, on_step)
+        progress = Progress()
+        if checkpoints and (state := checkpoints.restore()):
+            progress = training.restore(state)
+        else:
+            on_start(sampler.coverage)
+        while progress.epoch <= -(-steps // len(sampler)) and not progress.ended:
+            length = min(len(sampler), steps - (progress.epoch - 1) * len(sampler))  # the last epoch may be cut short
+            result = training.epoch(progress, length, checkpoints)
             with learner.as_evaluated():
-                ends = on_epoch(curve[-1])
+                ended = bool(on_epoch(result))
             if validation and isinstance(schedule, HearsValidation) and (value := validation()) is not None:
                 schedule.on_validation(value)
-            if ends:
-                break
+            progress = Progress(result.epoch + 1, progress.steps, ended=ended, curve=[*progress.curve, result])
+            last = ended or result.epoch * len(sampler) >= steps
+            if checkpoints and (last or checkpoints.due(progress.steps)):
+                checkpoints.save(progress.steps, training.state(progress))
         learner.finish()
     if settings.head_epochs:
         head_only(model, False)
     still = [name for name, p in loss.named_parameters() if p.requires_grad and torch.equal(_trace(p), before[name])]
     if still:
         raise TrainingError(f"training never moved the loss's {', '.join(still)}")
-    return curve
+    return progress.curve
+
+
+@dataclass
+class Progress:
+    """Where training stands.
+
+    Attributes:
+        epoch: that goes on, from 1.
+        steps: optimizer steps that were done.
+        batches: of this epoch that were done, and of these:
+        images, total, seconds, waiting: the number of images, the sum of the losses, and the time they took.
+        draws: the states of the generators after the last batch; None when an epoch begins.
+        ended: whether training ended before its time.
+        curve: the epochs that were done.
+    """
+
+    epoch: int = 1
+    steps: int = 0
+    batches: int = 0
+    images: int = 0
+    total: float = 0.0
+    seconds: float = 0.0
+    waiting: float = 0.0
+    draws: Mapping[str, Tensor] | None = None
+    ended: bool = False
+    curve: list[EpochResult] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """What goes on while training; ``factor`` is the schedule, warm-up included."""
+    """What goes on while training; ``factor`` is the schedule, with warm-up and pace."""
 
     learner: Learner
     train: ImageSet
     sampler: Sampler
     take: Take
+    schedule: Schedule
     factor: Schedule
     on_step: Callable[[Step], None]
 
-    def epoch(self, epoch: int, length: int) -> EpochResult:
-        """Train for ``length`` batches."""
-        start, images, total = time.perf_counter(), 0, 0.0
-        self._begin(epoch)
-        drawn = _Timed(islice(self._batches(epoch), length))
-        for step, (batch, labels, indices) in enumerate(drawn):
-            first = step - step % self.learner.settings.accumulate
-            together = min(self.learner.settings.accumulate, length - first)
+    def epoch(self, at: Progress, length: int, checkpoints: Checkpoints | None) -> EpochResult:
+        """Train to the end of an epoch of ``length`` batches, and save when it is time."""
+        start, together = time.perf_counter() - at.seconds, self.learner.settings.accumulate
+        self._begin(at)
+        drawn = _Timed(islice(self._batches(at), length - at.batches), at.waiting)
+        for batch in drawn:
+            step, epoch = at.batches, at.epoch
+            first = step - step % together
             if step == first:
                 self.learner.begin(self.factor(epoch - 1 + step / len(self.sampler)))
-            embeddings, value = self.learner.learn(batch, labels, indices, epoch, step, together)
-            if step == first + together - 1:
+            share = min(together, length - first)
+            embeddings, value = self.learner.learn(batch.images, batch.labels, batch.indices, epoch, step, share)
+            ends = step == first + share - 1
+            if ends:
                 self.learner.step()
+                at.steps += 1
             if isinstance(self.sampler, LearnsFromSteps):
-                self.sampler.update(indices.cpu().numpy(), *judge(self.learner.loss, embeddings, labels))
-            images, total = images + len(labels), total + value
-            self.on_step(Step(epoch, step + 1, length, value, images / (time.perf_counter() - start)))
+                self.sampler.update(batch.indices.cpu().numpy(), *judge(self.learner.loss, embeddings, batch.labels))
+            at.batches, at.images, at.total = step + 1, at.images + len(batch.labels), at.total + value
+            at.seconds, at.waiting, at.draws = time.perf_counter() - start, drawn.waiting, batch.draws
+            self.on_step(Step(epoch, step + 1, length, value, at.images / at.seconds))
+            if checkpoints and ends and at.batches < length and checkpoints.due(at.steps):
+                checkpoints.save(at.steps, self.state(at))
         seconds = time.perf_counter() - start
-        return EpochResult(epoch, total / length, self.learner.rate, images / seconds, seconds, drawn.waiting)
+        return EpochResult(at.epoch, at.total / length, self.learner.rate, at.images / seconds, seconds, drawn.waiting)
 
-    def _begin(self, epoch: int) -> None:
-        """Tell those who listen that an epoch begins, and switch to training mode."""
+    def state(self, progress: Progress) -> dict[str, Any]:
+        """Return all that the rest of training depends on."""
+        parts = {"learner": self.learner, "sampler": self.sampler, "schedule": self.schedule}
+        saved = {name: part.state_dict() for name, part in parts.items() if isinstance(part, Stateful)}
+        return {**saved, "progress": {**vars(progress), "curve": [asdict(epoch) for epoch in progress.curve]}}
+
+    def restore(self, state: Mapping[str, Any]) -> Progress:
+        """Go on from what ``state`` returned."""
+        parts = {"learner": self.learner, "sampler": self.sampler, "schedule": self.schedule}
+        for name, part in parts.items():
+            if isinstance(part, Stateful):
+                part.load_state_dict(state[name])
+        progress = dict(state["progress"])
+        curve = [EpochResult(**epoch) for epoch in progress.pop("curve")]
+        return Progress(**progress, curve=curve)
+
+    def _begin(self, at: Progress) -> None:
+        """Tell those who listen that an epoch begins, unless it goes on, and switch to training mode."""
         model, loss, seed, device = self.learner.model, self.learner.loss, self.learner.seed, self.learner.device
-        with drawing(derive_seed(seed, "announcement", epoch), device):
-            _announce(epoch_context(model, self.train, seed=seed, epoch=epoch, device=device), loss, self.sampler)
+        if at.batches == 0:
+            with drawing(derive_seed(seed, "announcement", at.epoch), device):
+                context = epoch_context(model, self.train, seed=seed, epoch=at.epoch, device=device)
+                _announce(context, loss, self.sampler)
         if self.learner.settings.head_epochs:
-            head_only(model, epoch <= self.learner.settings.head_epochs)
+            head_only(model, at.epoch <= self.learner.settings.head_epochs)
         model.train()
         loss.train()
 
-    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        learner = self.learner
-        return batches(self.take, self.train, self.sampler, learner.settings, learner.seed, epoch, learner.device)
+    def _batches(self, at: Progress) -> Iterator[Batch]:
+        settings, seed, device = self.learner.settings, self.learner.seed, self.learner.device
+        return batches(self.take, self.train, self.sampler, settings, seed, at.epoch, device, at.batches, at.draws)
 
 
 class _Timed:
     """Pass batches on, and add up the seconds until each of them was there."""
 
-    def __init__(self, batches: Iterator[tuple[Tensor, Tensor, Tensor]]) -> None:
-        self._batches, self.waiting = batches, 0.0
+    def __init__(self, batches: Iterator[Batch], waiting: float) -> None:
+        self._batches, self.waiting = batches, waiting
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         return self
 
-    def __next__(self) -> tuple[Tensor, Tensor, Tensor]:
+    def __next__(self) -> Batch:
         start = time.perf_counter()
         try:
             return next(self._batches)

@@ -83,6 +83,14 @@ class Plateau:
         if self.worse > self.patience:
             self.factor, self.worse = self.factor * self.gamma, 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has to be saved with a training run."""
+        return {"factor": self.factor, "best": self.best, "worse": self.worse}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned."""
+        self.factor, self.best, self.worse = state["factor"], state["best"], state["worse"]
+
 
 @SCHEDULES.register("plateau", beside=_validated)
 def plateau(epochs: float | int, /, *, gamma: Fraction = 0.1, patience: Annotated[int, Field(ge=0)] = 10) -> Schedule:

@@ -119,6 +119,17 @@ class Keeper:
             module.load_state_dict(state)
         return value
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has to be saved with a training run."""
+        kept = ("best", "best_epoch", "epoch", "_measured", "_worse", "_value", "_kept")
+        return {name.strip("_"): getattr(self, name) for name in kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned."""
+        self.best, self.best_epoch, self.epoch = state["best"], state["best_epoch"], state["epoch"]
+        self._measured, self._worse, self._value = state["measured"], state["worse"], state["value"]
+        self._kept = state["kept"]
+
     def _look(self) -> float:
         value = self._measure()
         self._measured, self._value = self.epoch, value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +92,22 @@ class Learner:
         self.loss.on_step()
         if self._mean:
             self._mean.update()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has to be saved between two steps."""
+        return {name: part.state_dict() for name, part in self._parts_by_name().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` returned."""
+        for name, part in self._parts_by_name().items():
+            part.load_state_dict(state[name])
+        self._groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def _parts_by_name(self) -> dict[str, Any]:
+        """Return all that a step changes."""
+        optimizers = {f"optimizer {i}": optimizer for i, optimizer in enumerate(self.optimizers)}
+        mean = {"mean": self._mean} if self._mean else {}
+        return {"model": self.model, "loss": self.loss, "scaler": self._scaler, **optimizers, **mean}
 
     def as_evaluated(self) -> AbstractContextManager[None]:
         """Put the weights that are evaluated into the network for a while."""

@@ -1,0 +1,29 @@
+"""The attempts at one run: what waits in its hidden folder while no process works on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+COUNT = "attempts"
+CHECKPOINTS = "checkpoint-*.pt"
+
+
+def begin_attempt(work: Path) -> int:
+    """Count an attempt, and leave of earlier ones nothing but their checkpoints; return its number, from 1."""
+    count = work / COUNT
+    said = count.read_text(encoding="utf-8").strip() if count.exists() else ""
+    number = int(said) + 1 if said.isdigit() else 1
+    for path in set(work.iterdir()) - set(work.glob(CHECKPOINTS)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    partial = work / f".{COUNT}.{os.getpid()}"
+    partial.write_text(f"{number}\n", encoding="utf-8")
+    partial.replace(count)
+    return number
+
+
+def end_attempts(work: Path) -> None:
+    """Remove what only another attempt would need."""
+    for path in [work / COUNT, *work.glob(CHECKPOINTS)]:
+        path.unlink(missing_ok=True)
