@@ -86,11 +86,11 @@ class AdaptiveBatches:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has to be saved with a training run."""
-        return {"weights": self.weights.copy()}
+        return {"weights": torch.tensor(self.weights)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` returned."""
-        self.weights = state["weights"].copy()
+        self.weights = state["weights"].numpy().copy()
 
     @property
     def coverage(self) -> str:
@@ -161,11 +161,11 @@ class NeighborBatches:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has to be saved with a training run."""
-        return {"nearest": None if self.nearest is None else self.nearest.copy()}
+        return {"nearest": None if self.nearest is None else torch.tensor(self.nearest)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what ``state_dict`` returned."""
-        self.nearest = None if state["nearest"] is None else state["nearest"].copy()
+        self.nearest = None if state["nearest"] is None else state["nearest"].numpy().copy()
 
     def batches(self, rng: np.random.Generator, /) -> Iterator[Indices]:
         """Yield the batches of one epoch, class after class within a batch."""
