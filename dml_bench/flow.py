@@ -147,6 +147,44 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path, sa
     return scores
 
 
+def validate(recipe: Recipe, *, device: str = "cpu", split: Split | None = None) -> float:
+    """Train as a recipe with held-out classes says, and return the best value of its metric on these.
+
+    The test part of the data is never read, and nothing is written.
+
+    Args:
+        recipe: its selection holds training classes out.
+        device: a torch device.
+        split: the data, if not those of the recipe.
+
+    Raises:
+        TrainingError: if training diverges.
+    """
+    where, count = torch.device(device), recipe.training.threads if recipe.training else 1
+    split = split or load_split(recipe)
+    with threads(count):
+        model, loss = assemble(recipe, split)
+        model.to(where)
+        if loss is None or recipe.training is None or split.validation is None:
+            raise ValueError("only a loss that is trained beside held-out classes can be validated")
+        keeper = keeper_of(recipe, split, model, loss, where)
+        if keeper is None:
+            raise ValueError("only a recipe that selects by held-out classes can be validated")
+        journal = Journal(Run(recipe), device, lambda event: None)
+        fit(
+            model,
+            loss.to(where),
+            split.train,
+            recipe.training,
+            seed=recipe.seed,
+            device=where,
+            on_epoch=partial(_after_epoch, journal, keeper, recipe.training.head_epochs),
+            validation=keeper.latest,
+        )
+        keeper.finish()
+    return keeper.best
+
+
 def keeper_of(recipe: Recipe, split: Split, model: Embedder, loss: Loss, device: torch.device) -> Keeper | None:
     """Return what selects a network as the recipe says; None if it is the last one."""
     selection = selection_of(recipe)

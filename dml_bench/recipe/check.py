@@ -212,4 +212,4 @@ def _known_keys(path: Path) -> list[str]:
         kind = section.model_fields[str(part)].annotation
         kinds = getattr(kind, "__args__", (kind,))
         section = next(k for k in kinds if isinstance(k, type) and issubclass(k, Section))
-    return [*section.model_fields, *(("seeds", "grid", "references") if section is Recipe else ())]
+    return [*section.model_fields, *(("seeds", "grid", "references", "space") if section is Recipe else ())]

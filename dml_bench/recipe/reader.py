@@ -17,6 +17,7 @@ from dml_bench.errors import Path, Problem, RecipeError
 from dml_bench.recipe.check import Run, Vocabulary, check_point, references
 from dml_bench.recipe.grid import Point, assign, expand
 from dml_bench.recipe.schema import Recipe
+from dml_bench.recipe.space import Study, studies
 from dml_bench.registry import show
 
 Source = FilePath | str | Mapping[str, Any]
@@ -31,22 +32,48 @@ def read_recipe(source: Source, vocabulary: Vocabulary, changes: Iterable[str] =
     Raises:
         RecipeError: one line ``file:line: path: what`` per problem; all problems of the recipe at once.
     """
+    return _read(source, vocabulary, changes)[0]
+
+
+def read_studies(source: Source, vocabulary: Vocabulary, changes: Iterable[str] = ()) -> list[Study]:
+    """Read a recipe file (or an equal mapping) with a ``space`` to search; see ``read_recipe``.
+
+    Returns:
+        A study per loss of the grid, or rather per point of it, whatever its seed.
+
+    Raises:
+        RecipeError: one line ``file:line: path: what`` per problem; or if the recipe has no ``space``.
+    """
+    return _read(source, vocabulary, [*changes], searched=True)[1]
+
+
+def _read(
+    source: Source, vocabulary: Vocabulary, changes: Iterable[str], searched: bool = False
+) -> tuple[list[Run], list[Study]]:
     document, lines, name = _load(source)
     sets = _apply(document, changes)
     document.setdefault("name", "recipe" if isinstance(source, Mapping) else safe_name(FilePath(name).stem))
+    if searched and "space" not in document:
+        raise RecipeError(f"{name}: space: is required, such as space: {{loss.scale: {{low: 8, high: 64, log: true}}}}")
+    to_search, space = "space" in document, document.pop("space", None)
     runs: dict[str, Run] = {}
+    found_studies: list[Study] = []
     found: dict[str, Problem] = {}
     with_references = document.pop("references", True)
     if not isinstance(with_references, bool):
         found["references"] = Problem(("references",), f"must be true or false, not {show(with_references)}")
     try:
-        for point in expand(document):
+        points = expand(document)
+        for point in points:
             run, problems = check_point(point, vocabulary)
             for problem in problems:
                 problem = Problem(point.origin(problem.path), problem.message)
                 found.setdefault(str(problem), problem)
             if run:
                 runs.setdefault(run.run_id, run)
+        if to_search and not found:
+            found_studies, problems = studies(space, points, vocabulary)
+            found |= {str(problem): problem for problem in problems}
     except RecipeError as error:
         problems = [*(error.problems or (Problem((), str(error)),)), *_beside_the_grid(document, vocabulary)]
         found |= {str(problem): problem for problem in problems}
@@ -55,7 +82,7 @@ def read_recipe(source: Source, vocabulary: Vocabulary, changes: Iterable[str] =
         raise RecipeError("\n".join(f"{w}: {p}" for w, p in zip(where, found.values(), strict=True)), [*found.values()])
     for run in references(list(runs.values()), vocabulary) if with_references else ():
         runs.setdefault(run.run_id, run)
-    return list(runs.values())
+    return list(runs.values()), found_studies
 
 
 def write_recipe(recipe: Recipe) -> str:

@@ -216,7 +216,8 @@ class Recipe(Section):
 
     ``selection`` says which of the networks that training passes through is the result.
 
-    ``name``, ``description``, ``data_root`` and ``seed`` are no part of the recipe's identity. ``subset`` names what is
+    ``name``, ``description``, ``data_root``, ``seed`` and ``tuning``, the budget of the search that found the settings,
+    are no part of the recipe's identity. ``subset`` names what is
     done to the training part before, such as ``{name: long_tail, factor: 100}``; several are done one after the other.
     ``normalize`` says what the network's input is: ``dataset`` and ``imagenet`` subtract a mean and divide by a
     deviation per channel (of features: each), of the training images or of ImageNet; ``caffe`` is BGR from 0 to 255
@@ -237,6 +238,7 @@ class Recipe(Section):
     selection: Choice = {"name": "last"}
     evaluation: Evaluation = Evaluation()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    tuning: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _trained_if_it_has_a_loss(self) -> Recipe:

@@ -76,10 +76,10 @@ class Plan:
         prepare(self.folder)
         recipes = [run.recipe.model_copy(update={"seed": 0}) for run in self.runs]
         for _, recipe in sorted({str((r.dataset, r)): r for r in recipes}.items()):
-            _rehearse(recipe, load_split(recipe), torch.device(device))
+            rehearse(recipe, load_split(recipe), torch.device(device))
 
 
-def _rehearse(recipe: Recipe, split: Split, device: torch.device) -> None:
+def rehearse(recipe: Recipe, split: Split, device: torch.device) -> None:
     """Build all that a run needs and train nothing: this shows the mistakes that only the data can show."""
     try:
         model, loss = assemble(recipe, split)

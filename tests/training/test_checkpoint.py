@@ -32,7 +32,7 @@ def stop_after(steps):
 
 
 def resumed(small, folder, stop, every, build, hear=None, **changes):
-    """Fit with a stop after ``stop`` batches, then anew from what is in the folder; return model, loss, curve, steps."""
+    """Fit with a stop after ``stop`` batches, then from what is in the folder; return model, loss, curve and steps."""
     with pytest.raises(StopError):
         checkpoints = Checkpoints(folder, OWNER, every)
         small.fit(*build(), hear={"on_step": stop_after(stop), "checkpoints": checkpoints, **(hear or {})}, **changes)
