@@ -206,10 +206,10 @@ def _dimension(
         return None, problems
     if "choices" in what:
         return Dimension(path, choices=tuple(what["choices"])), []
-    whole = bool(
-        wrong(what["low"] + 0.5 * (1 if what["high"] - what["low"] >= 1 else what["high"] - what["low"]) + 1e-3)
-    )
-    return Dimension(path, what["low"], what["high"], whole, what.get("log", False), what.get("step")), []
+    low, high, step = float(what["low"]), float(what["high"]), what.get("step")
+    between = low + min(0.5, 0.5 * (high - low)) + 1e-3
+    whole = bool(wrong(between))  # a setting that takes no fraction is a whole number
+    return Dimension(path, low, high, whole, what.get("log", False), None if step is None else float(step)), []
 
 
 def _unused(key: str, losses: set[str], vocabulary: Vocabulary) -> str:
