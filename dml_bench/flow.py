@@ -31,6 +31,7 @@ from dml_bench.evaluation.metrics import PairMetric, parse_metric
 from dml_bench.losses import LOSSES, Loss
 from dml_bench.losses import build as build_loss
 from dml_bench.losses.merging import centers_left
+from dml_bench.losses.still import centers_of, still_centers
 from dml_bench.models.backbone import BACKBONES
 from dml_bench.models.embedder import Embedder, build_embedder
 from dml_bench.randomness import derive_seed
@@ -91,6 +92,7 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
     journal.weights = model.weights_digest
     if loss and recipe.training:
         keeper = keeper_of(recipe, split, model, loss, device)
+        start = centers_of(loss)
         with journal.phase("train"):
             fit(
                 model,
@@ -106,6 +108,7 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
             )
             _select(journal, keeper)
             journal.centers_left = _centers_left(loss)
+            journal.checks |= still_centers(start, loss)
     with journal.phase("evaluate"):
         with arithmetic(recipe.training or Training()):
             embeddings = extract(model, split.test.images, device=device)
@@ -117,6 +120,7 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
         per_query: dict[str, Any] = {name: _small(part) for name, part in scores.per_query.items()}
         np.savez_compressed(work / "per_query.npz", **per_query)
     journal.data |= {"queries": scores.queries, "singletons": scores.singletons}
+    journal.checks["kmeans_unconverged"] = scores.unconverged
     journal.costs["peak_memory"] = _peak_memory(device)
     return scores
 

@@ -14,7 +14,7 @@ from dml_bench.errors import DmlBenchError
 
 # each adds its commands
 # isort: off
-from dml_bench.cli import runs, reported, diff, evaluate, rescore, ensemble, names, losses, data, data_cache  # noqa: F401  in the help's order
+from dml_bench.cli import runs, reported, diff, audit, evaluate, rescore, ensemble, names, losses, data, data_cache  # noqa: F401  in the help's order
 # isort: on
 
 __all__ = ["app", "main"]
