@@ -233,7 +233,8 @@ def check_data(found: Sequence[Section], look: Look | None) -> Iterator[Finding]
                 yield Finding("note", "not-checked", section.dataset, f"data not here: {now.reason}")
                 continue
             if now.digest != run.data["digest"]:
-                what = f"the data on this machine is not what the runs saw: {now.digest[:12]} not {run.data['digest'][:12]}"
+                versions = f"{now.digest[:12]} not {run.data['digest'][:12]}"
+                what = f"the data on this machine is not what the runs saw: {versions}"
                 yield Finding("error", "data-digest", section.dataset, what)
             if now.duplicates:
                 share = f"{now.duplicates} of {now.test} test images ({100 * now.duplicates / now.test:.2g} %)"
@@ -300,8 +301,12 @@ def _tuning(recipe: Mapping[str, Any]) -> str:
 
 
 def _unequal_images(section: Section) -> str:
-    """Say so if some rows were trained on more images than others, though their settings are the same."""
-    images = sorted((count, row.loss) for row in _compared(section) if (count := _images(row)))
+    """Say so if some rows were trained on more images than others, though their settings are the same.
+
+    Where patience ends training, nothing else is to be expected.
+    """
+    rows = [row for row in _compared(section) if not (row.runs[0].recipe.get("selection") or {}).get("patience")]
+    images = sorted((count, row.loss) for row in rows if (count := _images(row)))
     if not images or images[-1][0] <= (1 + IMAGES) * images[0][0]:
         return ""
     (least, slow), (most, long) = images[0], images[-1]

@@ -34,7 +34,7 @@ class Figure:
         selection: ``last``, ``validation``, ``test_oracle`` or unknown; see ``dml-bench list selections``.
         split: ``test``, or ``validation`` for held-out training classes.
         metric: our name, such as ``recall@1``, or a word for one that we do not have.
-        value: in percent, as printed.
+        value: in percent, as printed: a number, or a range such as ``14-15``.
         second_hand: whether the source quotes somebody else.
         setting: what else the source says of the conditions.
         conditions: where ``batch``, ``crop`` and ``selection`` are from; empty if none is known.
@@ -60,8 +60,9 @@ class Figure:
 
     @property
     def share(self) -> float:
-        """The value as records have it: a share, not percent."""
-        return float(self.value) / 100
+        """The value as records have it: a share, not percent; the middle of a printed range."""
+        low, _, high = self.value.partition("-")
+        return (float(low) + float(high or low)) / 200
 
 
 COLUMNS = tuple(field.name for field in fields(Figure))
@@ -82,8 +83,8 @@ def _read(table: str) -> list[Figure]:
     header, *lines = csv.reader(text.splitlines())
     if tuple(header) != COLUMNS or any(len(line) != len(COLUMNS) for line in lines):
         raise ResultsError(f"{table}: every line of the ledger has the columns {', '.join(COLUMNS)}")
-    place = COLUMNS.index("second_hand")
-    return [Figure(*line[:place], line[place] == "yes", *line[place + 1 :]) for line in lines]  # type: ignore[arg-type]
+    cells = [dict(zip(COLUMNS, line, strict=True)) for line in lines]
+    return [Figure(**{**cell, "second_hand": cell["second_hand"] == "yes"}) for cell in cells]  # type: ignore[arg-type]
 
 
 def datasets() -> dict[str, int]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from dml_bench.reports.ledger import Figure
 from dml_bench.reports.markdown import csv_table, escape, markdown_table
-from dml_bench.reports.summary import Row, is_spread, sections
+from dml_bench.reports.scales import is_spread
+from dml_bench.reports.summary import Row, sections
 from dml_bench.reports.verdicts import Comparison, Ours, compare_with_reported, conditions_of
 from dml_bench.results.record import RunRecord
 
@@ -19,8 +20,9 @@ COLUMNS = (
 SHOWN = ("loss", "metric", "ours", "reported", "deviation", "z", "verdict", "method", "source")
 EXPLANATION = (
     "Our mean with its 95 % interval over seeds, in percent, beside published figures. z is the deviation in standard "
-    "errors, half of the interval being 1.96 of them. 'reproduced': all conditions that count are stated and equal, and "
-    "the figure lies in the interval; with a condition unknown it is 'consistent' at most. With one seed there is no claim."
+    "errors, half of the interval being 1.96 of them. 'reproduced': all conditions that count are stated and equal, "
+    "and the figure lies in the interval; with a condition unknown it is 'consistent' at most. With one seed there is "
+    "no claim."
 )
 
 Interval = Callable[[Sequence[float]], tuple[float, float]]
