@@ -42,8 +42,8 @@ def write_report(
     }
     if reported:
         tables |= reported_tables(records)
-    _remove({folder / name for name in ("reported.csv", "reported.md")} - {folder / name for name in tables})
     written = [_publish(folder / name, text.encode()) for name, text in tables.items()]
+    _remove({folder / name for name in ("reported.csv", "reported.md")} - {folder / name for name in tables})
     if pictures:
         # Here, because importing matplotlib takes longer than writing the tables.
         from dml_bench.reports.plots import PICTURES, draw

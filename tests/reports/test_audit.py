@@ -43,11 +43,11 @@ def test_references_need_no_seeds_and_no_budget(make):
 
 
 @pytest.mark.parametrize("changes, key, words", [
-    ({"recipe": with_recipe("selection", name="test_oracle", metric="recall@1")}, ("error", "selected-on-test"), "TEST"),
+    ({"recipe": with_recipe("selection", name="test_oracle", metric="nmi")}, ("error", "selected-on-test"), "TEST"),
     ({"recipe": with_recipe("training", epochs=20)}, ("warning", "budgets"), "20 epochs, batches of 64 (arcface)"),
     ({"recipe": with_recipe("training", epochs=None, steps=9)}, ("warning", "budgets"), "9 steps"),
     ({"recipe": with_recipe("training", sampler={"name": "random", "batch_size": 8})}, ("warning", "budgets"), "of 8"),
-    ({"recipe": RECIPE | {"tuning": {"trials": 50, "folds": 4}}}, ("warning", "budgets"), "50 trials, 4 folds (arcface)"),
+    ({"recipe": RECIPE | {"tuning": {"trials": 50}}}, ("warning", "budgets"), "50 trials (arcface); none (softtriple)"),
     ({"embedding_dim": 512}, ("warning", "dimensions"), "512 (arcface); 64 (softtriple)"),
     ({"backbone": "resnet50"}, ("warning", "backbones"), "resnet50, random weights (arcface)"),
     ({"weights": "sha"}, ("warning", "backbones"), "convnet (arcface); convnet, random weights (softtriple)"),

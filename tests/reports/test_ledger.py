@@ -82,7 +82,11 @@ def test_what_papers_print_of_softtriple_on_cub():
         f.metric: f for f in browse("cub200", loss="softtriple", dim="64") if f.source.startswith("SoftTriple paper")
     }
     assert {name: f.value for name, f in found.items()} == {
-        **{"recall@1": "60.1", "recall@2": "71.9", "recall@4": "81.2", "recall@8": "88.5", "nmi": "66.2"}
+        "recall@1": "60.1",
+        "recall@2": "71.9",
+        "recall@4": "81.2",
+        "recall@8": "88.5",
+        "nmi": "66.2",
     }
     assert {(f.batch, f.crop, f.selection, f.backbone) for f in found.values()} == {
         ("32", "224", "last", "bn_inception")
