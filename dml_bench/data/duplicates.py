@@ -23,6 +23,8 @@ SIDE = 16
 """Side of the small grey versions, pixels."""
 BLOCK = 512
 """Images that are compared with all others at once."""
+CANDIDATES = 1 << 15
+"""Pairs of like hashes whose small versions are compared at once."""
 
 Hashes = npt.NDArray[np.float32]
 Grey = npt.NDArray[np.float32]
@@ -70,10 +72,13 @@ def near_duplicates(
     for start in range(0, len(test), BLOCK):
         # Signs are +1 and -1, so that 64 less the product is twice the number of bits that differ.
         differ = (64 - their_hashes[start : start + BLOCK] @ hashes.T) / 2
-        for row, column in zip(*np.nonzero(differ <= bits), strict=True):
-            alike = float(small[column] @ their_small[start + row])
-            if alike >= least:
-                found.append(NearDuplicate(int(column), int(start + row), int(differ[row, column]), min(alike, 1.0)))
+        rows, columns = np.nonzero(differ <= bits)
+        for part in range(0, len(rows), CANDIDATES):
+            row, column = rows[part : part + CANDIDATES], columns[part : part + CANDIDATES]
+            alike = np.einsum("nd,nd->n", their_small[start + row], small[column])
+            kept = np.flatnonzero(alike >= least)
+            pairs = zip(column[kept], start + row[kept], differ[row[kept], column[kept]], alike[kept], strict=True)
+            found += [NearDuplicate(int(i), int(j), int(count), min(float(like), 1.0)) for i, j, count, like in pairs]
     return sorted(found, key=lambda pair: (-pair.likeness, pair.bits, pair.test, pair.train))
 
 

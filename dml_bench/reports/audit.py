@@ -190,6 +190,18 @@ def unfinished_kmeans(found: Sequence[Section]) -> Iterator[Finding]:
                 yield Finding("warning", "k-means", _where(section, row), what)
 
 
+def mixed_machines(found: Sequence[Section]) -> Iterator[Finding]:
+    """Find tables whose runs were made with several versions of the code, several torch, or on several devices."""
+    for section in found:
+        runs = [run for row in section.rows for run in row.runs if run.environment]
+        for name in ("dml_bench", "torch", "device"):
+            values = {str({**run.environment, **run.environment.get("packages", {})}.get(name)) for run in runs}
+            if len(values) > 1:
+                yield Finding(
+                    "note", "machines", section.dataset, f"runs differ in {name}: {', '.join(sorted(values))}"
+                )
+
+
 def undertrained(found: Sequence[Section]) -> Iterator[Finding]:
     """Find rows whose loss still fell by more than 2 % in the last tenth of training, of ten epochs at least."""
     for section, row in _trained(found):
@@ -212,7 +224,7 @@ CHECKS: Mapping[str, Check] = {
     check.__name__: check
     for check in (
         *(selected_on_test, unequal_budgets, unequal_networks, few_seeds, failed_runs, still_centers),
-        *(partial_data, several_data, unfinished_kmeans, undertrained, not_recorded),
+        *(partial_data, several_data, unfinished_kmeans, mixed_machines, undertrained, not_recorded),
     )
 }
 """Every check that records alone decide; ``check_data`` needs the data besides."""
@@ -326,9 +338,7 @@ def _resolution(row: Row) -> str:
 
 
 def _data_key(run: RunRecord) -> str:
-    selection = run.recipe.get("selection") or {}
-    parts = [run.recipe.get(name) for name in ("dataset", "subset")] + [selection.get("folds"), selection.get("fold")]
-    return f"{run.dataset} {run.data['digest']} {parts}"
+    return f"{run.dataset} {run.data['digest']} {run.recipe.get('dataset')} {run.recipe.get('subset')}"
 
 
 def _ends(values: Iterable[float]) -> tuple[float, float]:

@@ -22,7 +22,7 @@ EXPLANATION = (
     "Our mean with its 95 % interval over seeds, in percent, beside published figures. z is the deviation in standard "
     "errors, half of the interval being 1.96 of them. 'reproduced': all conditions that count are stated and equal, "
     "and the figure lies in the interval; with a condition unknown it is 'consistent' at most. With one seed there is "
-    "no claim."
+    "no claim. Options of the loss and the length of training are not compared."
 )
 
 Interval = Callable[[Sequence[float]], tuple[float, float]]

@@ -106,6 +106,17 @@ def test_a_loss_that_still_falls(make):
     assert last_fall(make(curve=curve([float("nan")] * 20))) is None
 
 
+def test_runs_of_several_versions(make):
+    runs = grid(make, environment={"dml_bench": "1", "packages": {"torch": "2.6"}, "device": "cpu"})
+    runs = [
+        r if r.environment else replace(r, environment={"dml_bench": "1", "packages": {"torch": "2.7"}}) for r in runs
+    ]
+    assert {f.message for f in audit(runs) if f.check == "machines"} == {
+        "runs differ in torch: 2.6, 2.7",
+        "runs differ in device: None, cpu",
+    }
+
+
 def test_old_records_say_so(make):
     old = [replace(run, checks={}) for run in grid(make)]
     assert [f.message for f in audit(old) if f.where == "records"] == [
