@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from dml_bench.reports.ledger import Figure
@@ -84,19 +85,29 @@ def _line(row: Row, comparison: Comparison) -> list[str]:
 def _page(compared: Sequence[tuple[Row, Sequence[Comparison]]]) -> str:
     blocks = ["# Reported and measured\n", EXPLANATION + "\n"]
     silent = sorted({row.loss for row, found in compared if not found})
-    groups = {(row.runs[0].dataset, row.runs[0].protocol_id): "" for row, found in compared if found}
-    for dataset, protocol in groups:
-        lines = [
-            _shown(row, comparison)
-            for row, found in compared
-            if (row.runs[0].dataset, row.runs[0].protocol_id) == (dataset, protocol)
-            for comparison in found
-        ]
-        numbers = ("ours", "reported", "deviation", "z")
-        blocks += [f"## {escape(dataset)}: protocol {protocol}\n", markdown_table(SHOWN, lines, numbers)]
+    groups: dict[tuple[str, str], list[tuple[Row, Comparison]]] = defaultdict(list)
+    for row, found in compared:
+        groups[row.runs[0].dataset, row.runs[0].protocol_id] += [(row, comparison) for comparison in found]
+    for (dataset, protocol), pairs in groups.items():
+        if pairs:
+            blocks += [f"## {escape(dataset)}: protocol {protocol}\n", "The closest figure, by its conditions:\n"]
+            blocks += [_table(_closest(pairs)), "Every figure:\n", _table(pairs)]
     if silent:
         blocks.append(f"The ledger has no figure of {escape(', '.join(silent))} on these data sets and metrics.\n")
     return "\n".join(blocks)
+
+
+def _closest(pairs: Sequence[tuple[Row, Comparison]]) -> list[tuple[Row, Comparison]]:
+    """Return the first comparison of each row and metric, in which the fewest conditions differ or are unknown."""
+    first: dict[tuple[str, str], tuple[Row, Comparison]] = {}
+    for row, comparison in pairs:
+        first.setdefault((row.runs[0].recipe_id, comparison.ours.metric), (row, comparison))
+    return list(first.values())
+
+
+def _table(pairs: Sequence[tuple[Row, Comparison]]) -> str:
+    lines = [_shown(row, comparison) for row, comparison in pairs]
+    return markdown_table(SHOWN, lines, ("ours", "reported", "deviation", "z"))
 
 
 def _shown(row: Row, comparison: Comparison) -> list[str]:
