@@ -91,8 +91,8 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
     journal.embedding_dim = model.embedding_dim
     journal.weights = model.weights_digest
     if loss and recipe.training:
-        keeper = keeper_of(recipe, split, model, loss, device)
         start = centers_of(loss)
+        keeper = keeper_of(recipe, split, model, loss, device)
         with journal.phase("train"):
             fit(
                 model,
@@ -107,8 +107,8 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
                 validation=keeper.latest if keeper and split.validation else None,
             )
             _select(journal, keeper)
-            journal.centers_left = _centers_left(loss)
             journal.checks |= still_centers(start, loss)
+            journal.centers_left = _centers_left(loss)
     with journal.phase("evaluate"):
         with arithmetic(recipe.training or Training()):
             embeddings = extract(model, split.test.images, device=device)
