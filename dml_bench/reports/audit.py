@@ -102,8 +102,8 @@ def unequal_networks(found: Sequence[Section]) -> Iterator[Finding]:
     """Find losses of one table with other dimensions or backbones, and of one data set with other image sizes."""
     for section in found:
         facts: dict[str, Callable[[Row], Hashable]] = {
-            "dimensions": lambda row: row.embedding_dim,
-            "backbones": lambda row: row.backbone + ("" if row.runs[0].weights else ", random weights"),
+            "dimensions": lambda row: row.finished[0].embedding_dim,
+            "backbones": lambda row: row.backbone + ("" if row.finished[0].weights else ", random weights"),
         }
         for what, fact in facts.items():
             for text in _unequal(section, fact):
@@ -285,10 +285,11 @@ def _where(section: Section, row: Row) -> str:
 
 
 def _unequal(section: Section, fact: Callable[[Row], Hashable]) -> list[str]:
-    """Say which losses go with which facts, if the losses do not all have the same ones."""
+    """Say which losses go with which facts, if the losses that have numbers do not all have the same ones."""
     facts: dict[str, set[Hashable]] = defaultdict(set)
     for row in _compared(section):
-        facts[row.loss].add(fact(row))
+        if row.finished:
+            facts[row.loss].add(fact(row))
     if len({frozenset(values) for values in facts.values()}) < 2:
         return []
     losses: dict[str, list[str]] = defaultdict(list)
@@ -331,7 +332,7 @@ def _images(row: Row) -> float:
 
 
 def _resolution(row: Row) -> str:
-    run = row.runs[0]
+    run = row.finished[0]
     size = run.recipe.get("dataset", {}).get("image_size")
     shape = run.data.get("image_shape")
     return f"{size} pixels" if size else " x ".join(map(str, shape)) if shape else "unknown"

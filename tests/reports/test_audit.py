@@ -106,6 +106,13 @@ def test_a_loss_that_still_falls(make):
     assert last_fall(make(curve=curve([float("nan")] * 20))) is None
 
 
+def test_a_run_that_failed_before_its_network_was_built_is_no_other_network(make):
+    runs = grid(make, weights="sha")
+    runs = [replace(run, weights="sha") for run in runs]
+    runs[0] = replace(runs[0], status="failed", reason="x", metrics={}, weights="", embedding_dim=0)
+    assert set(found(runs)) == {("warning", "failed-runs"), ("warning", "seeds")}
+
+
 def test_runs_of_several_versions(make):
     runs = grid(make, environment={"dml_bench": "1", "packages": {"torch": "2.6"}, "device": "cpu"})
     runs = [
