@@ -6,8 +6,9 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from dml_bench.reports.fairness import budget, compared, resolution, tuning, unequal, unequal_images
 from dml_bench.reports.summary import Row, Section, sections
 from dml_bench.results.record import RunRecord
 
@@ -19,8 +20,6 @@ SEEDS = 3
 """Fewer say nothing of the spread."""
 FALL = 0.02
 """A loss that fell by more than this share in the last tenth of training was not done."""
-IMAGES = 0.05
-"""Training on more images than others, by more than this share, is another budget."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +89,11 @@ def selected_on_test(found: Sequence[Section]) -> Iterator[Finding]:
 def unequal_budgets(found: Sequence[Section]) -> Iterator[Finding]:
     """Find losses of one table that were trained or tuned for longer than others."""
     for section in found:
-        settings = _unequal(section, lambda row: _budget(row.runs[0].recipe))
+        settings = unequal(section, lambda row: budget(row.runs[0].recipe))
         yield from (Finding("warning", "budgets", section.dataset, f"training differs: {text}") for text in settings)
-        for text in _unequal(section, lambda row: _tuning(row.runs[0].recipe)):
+        for text in unequal(section, lambda row: tuning(row.runs[0].recipe)):
             yield Finding("warning", "budgets", section.dataset, f"tuning differs: {text}")
-        if not settings and (text := _unequal_images(section)):
+        if not settings and (text := unequal_images(section)):
             yield Finding("warning", "budgets", section.dataset, text)
 
 
@@ -106,13 +105,13 @@ def unequal_networks(found: Sequence[Section]) -> Iterator[Finding]:
             "backbones": lambda row: row.backbone + ("" if row.finished[0].weights else ", random weights"),
         }
         for what, fact in facts.items():
-            for text in _unequal(section, fact):
+            for text in unequal(section, fact):
                 yield Finding("warning", what, section.dataset, f"they differ across losses: {text}")
     by_dataset: dict[str, list[Row]] = defaultdict(list)
     for section, row in _trained(found):
         by_dataset[section.dataset].append(row)
     for dataset, rows in by_dataset.items():
-        for text in _unequal(Section(dataset, "", tuple(rows)), _resolution):
+        for text in unequal(Section(dataset, "", tuple(rows)), resolution):
             yield Finding("warning", "resolutions", dataset, f"image sizes differ across losses: {text}")
 
 
@@ -135,9 +134,9 @@ def failed_runs(found: Sequence[Section]) -> Iterator[Finding]:
             yield Finding("warning", "failed-runs", _where(section, row), what)
     for section in found:
         grids: dict[str, set[int]] = defaultdict(set)
-        for row in _compared(section):
+        for row in compared(section):
             grids[row.runs[0].recipe_name] |= {run.seed for run in row.runs}
-        for row in _compared(section):
+        for row in compared(section):
             if missing := sorted(grids[row.runs[0].recipe_name] - {run.seed for run in row.runs}):
                 what = f"seed {', '.join(map(str, missing))} is missing, which other rows have"
                 yield Finding("warning", "failed-runs", _where(section, row), what)
@@ -272,70 +271,12 @@ def _order(finding: Finding) -> tuple[int, str, str]:
 
 
 def _trained(found: Iterable[Section]) -> Iterator[tuple[Section, Row]]:
-    return ((section, row) for section in found for row in _compared(section))
-
-
-def _compared(section: Section) -> list[Row]:
-    return [row for row in section.rows if not row.is_reference]
+    return ((section, row) for section in found for row in compared(section))
 
 
 def _where(section: Section, row: Row) -> str:
     name = ", ".join(filter(None, (row.loss, row.options)))
     return f"{section.dataset}: {name} ({row.runs[0].recipe_id})"
-
-
-def _unequal(section: Section, fact: Callable[[Row], Hashable]) -> list[str]:
-    """Say which losses go with which facts, if the losses that have numbers do not all have the same ones."""
-    facts: dict[str, set[Hashable]] = defaultdict(set)
-    for row in _compared(section):
-        if row.finished:
-            facts[row.loss].add(fact(row))
-    if len({frozenset(values) for values in facts.values()}) < 2:
-        return []
-    losses: dict[str, list[str]] = defaultdict(list)
-    for loss, values in facts.items():
-        losses[" and ".join(sorted(map(str, values)))].append(loss)
-    return ["; ".join(f"{value} ({', '.join(sorted(names))})" for value, names in losses.items())]
-
-
-def _budget(recipe: Mapping[str, Any]) -> str:
-    training = recipe.get("training") or {}
-    given = [f"{training[name]} {name}" for name in ("epochs", "steps", "images") if training.get(name) is not None]
-    sampler = training.get("sampler") or {}
-    sizes = [str(sampler[name]) for name in ("classes_per_batch", "images_per_class", "batch_size") if name in sampler]
-    accumulated = f" x {training['accumulate']}" if training.get("accumulate", 1) > 1 else ""
-    size = math.prod(map(int, sizes)) if sizes else "unknown"
-    return f"{', '.join(given) or 'unknown length'}, batches of {size}{accumulated}"
-
-
-def _tuning(recipe: Mapping[str, Any]) -> str:
-    tuning = recipe.get("tuning") or {}
-    return ", ".join(f"{tuning[name]} {name}" for name in ("trials", "folds") if tuning.get(name)) or "none"
-
-
-def _unequal_images(section: Section) -> str:
-    """Say so if some rows were trained on more images than others, though their settings are the same.
-
-    Where patience ends training, nothing else is to be expected.
-    """
-    rows = [row for row in _compared(section) if not (row.runs[0].recipe.get("selection") or {}).get("patience")]
-    images = sorted((count, row.loss) for row in rows if (count := _images(row)))
-    if not images or images[-1][0] <= (1 + IMAGES) * images[0][0]:
-        return ""
-    (least, slow), (most, long) = images[0], images[-1]
-    return f"training saw {least:.0f} images ({slow}) to {most:.0f} ({long})"
-
-
-def _images(row: Row) -> float:
-    counts = [sum(epoch.images_per_second * epoch.seconds for epoch in run.curve) for run in row.finished]
-    return math.fsum(counts) / len(counts) if counts else 0.0
-
-
-def _resolution(row: Row) -> str:
-    run = row.finished[0]
-    size = run.recipe.get("dataset", {}).get("image_size")
-    shape = run.data.get("image_shape")
-    return f"{size} pixels" if size else " x ".join(map(str, shape)) if shape else "unknown"
 
 
 def _data_key(run: RunRecord) -> str:
