@@ -30,6 +30,7 @@ from dml_bench.evaluation.items import PairList
 from dml_bench.evaluation.metrics import PairMetric, parse_metric
 from dml_bench.losses import LOSSES, Loss
 from dml_bench.losses.merging import centers_left
+from dml_bench.losses.still import centers_of, still_centers
 from dml_bench.models.backbone import BACKBONES
 from dml_bench.models.embedder import Embedder
 from dml_bench.randomness import derive_seed
@@ -113,6 +114,7 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path, sa
     journal.embedding_dim = model.embedding_dim
     journal.weights = model.weights_digest
     if loss and recipe.training:
+        start = centers_of(loss)
         keeper = keeper_of(recipe, split, model, loss, device)
         parts: dict[str, Stateful] = {"journal": journal, **({"keeper": keeper} if keeper else {})}
         with journal.phase("train"):
@@ -130,6 +132,7 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path, sa
                 checkpoints=save(split.digest, parts),
             )
             _select(journal, keeper)
+            journal.checks |= still_centers(start, loss)
             journal.centers_left = _centers_left(loss)
     assembly.save_weights(work, recipe, assembly.TrainFacts.of(split.train), model, loss)
     with journal.phase("evaluate"):
@@ -143,6 +146,7 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path, sa
         per_query: dict[str, Any] = {name: _small(part) for name, part in scores.per_query.items()}
         np.savez_compressed(work / "per_query.npz", **per_query)
     journal.data |= {"queries": scores.queries, "singletons": scores.singletons}
+    journal.checks["kmeans_unconverged"] = scores.unconverged
     journal.costs["peak_memory"] = _peak_memory(device)
     return scores
 

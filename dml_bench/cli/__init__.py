@@ -12,9 +12,22 @@ from rich.console import Console
 from dml_bench.cli.app import app
 from dml_bench.errors import DmlBenchError
 
-# each adds its commands
+# each adds its commands, in the order of the help
 # isort: off
-from dml_bench.cli import runs, tune, evaluate, rescore, ensemble, names, losses, data, data_cache  # noqa: F401  in the help's order
+from dml_bench.cli import (  # noqa: F401
+    runs,
+    tune,
+    reported,
+    diff,
+    audit,
+    evaluate,
+    rescore,
+    ensemble,
+    names,
+    losses,
+    data,
+    data_cache,
+)
 # isort: on
 
 __all__ = ["app", "main"]

@@ -76,11 +76,12 @@ def run(
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS_DIR...", help="Folders of published runs.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the report.")] = Path("report"),
+    reported: Annotated[bool, typer.Option("--reported", help="Set published figures beside ours.")] = False,
 ) -> None:
     """Compare published runs: tables (CSV, Markdown) and plots (PNG, SVG)."""
     from dml_bench.results.store import read_runs
 
-    _report(terminal(), read_runs(runs), out)
+    _report(terminal(), read_runs(runs), out, reported)
 
 
 @app.command(epilog="Example: dml-bench check recipes/quickstart.yaml --set loss.scale=16")
@@ -161,10 +162,10 @@ def _say_what_is_skipped(console: Console, grid: Plan, done: dict[str, RunRecord
         console.print(f"{skipped} runs are done already{note} and skipped; --force repeats them", highlight=False)
 
 
-def _report(console: Console, records: Sequence[RunRecord], folder: Path) -> None:
+def _report(console: Console, records: Sequence[RunRecord], folder: Path, reported: bool = False) -> None:
     from dml_bench.reports.report import write_report
     from dml_bench.reports.text import print_table
 
     print_table(console, records)
-    written = write_report(records, folder)
+    written = write_report(records, folder, reported=reported)
     console.print(f"Report: {folder} ({len(written)} files)", highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -133,6 +134,7 @@ def evaluate(
         singletons=int((relevant == 0).sum()),
         gallery=len(work.items.gallery),
         per_query=work.per_query,
+        unconverged=len(work.unconverged),
     )
 
 
@@ -146,6 +148,7 @@ class _Work:
     dtype: torch.dtype
     tell: Tell
     per_query: PerQuery = field(default_factory=dict)
+    unconverged: list[int] = field(default_factory=list)
 
     def ranked(self, metrics: Sequence[RankMetric]) -> Found:
         if not metrics:
@@ -189,7 +192,8 @@ class _Work:
         classes = np.unique(self.items.member_classes, return_inverse=True)[1]
         values: dict[str, list[float]] = {metric.name: [] for metric in metrics}
         self.tell("k-means", 0, len(seeds))
-        runs = clusterings(self.items.members, int(classes.max()) + 1, seeds, memory=self.memory)
+        count, on_limit = int(classes.max()) + 1, partial(self.unconverged.append, 1)
+        runs = clusterings(self.items.members, count, seeds, memory=self.memory, on_limit=on_limit)
         for done, clusters in enumerate(runs, start=1):
             for metric in metrics:
                 values[metric.name].append(metric.score(classes, clusters))

@@ -30,6 +30,7 @@ class Scores(Mapping[str, float]):
         per_query: one value per query; ``query`` is its row, ``label`` its class, ``first_hit_rank`` the rank of the
             nearest item of its class, and each metric that is a mean over queries stands under its name. Empty if no
             such metric was asked for.
+        unconverged: k-means restarts whose clusters still changed when their iterations were used up.
     """
 
     metrics: Mapping[str, float]
@@ -37,6 +38,7 @@ class Scores(Mapping[str, float]):
     singletons: int
     gallery: int = 0
     per_query: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
+    unconverged: int = 0
 
     def __getitem__(self, name: str) -> float:
         return self.metrics[name]

@@ -8,12 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from dml_bench.errors import ResultsError
+from dml_bench.reports.reported import reported_tables
 from dml_bench.reports.summary import long_table, summary_table
 from dml_bench.reports.text import to_csv, to_markdown
 from dml_bench.results.record import RunRecord
 
 
-def write_report(records: Sequence[RunRecord], folder: Path, *, pictures: bool = True) -> list[Path]:
+def write_report(
+    records: Sequence[RunRecord], folder: Path, *, pictures: bool = True, reported: bool = False
+) -> list[Path]:
     """Write ``results.csv``, ``summary.csv``, ``summary.md`` and the pictures (PNG and SVG) that apply.
 
     Args:
@@ -21,6 +24,7 @@ def write_report(records: Sequence[RunRecord], folder: Path, *, pictures: bool =
         folder: made if it is missing; files of an earlier report are replaced one by one, and pictures of it that no
             longer apply go.
         pictures: whether to draw as well.
+        reported: whether to write ``reported.csv`` and ``reported.md``, our rows beside published figures.
 
     Returns:
         The files written, in order.
@@ -36,7 +40,10 @@ def write_report(records: Sequence[RunRecord], folder: Path, *, pictures: bool =
         "summary.csv": to_csv(summary_table(records)),
         "summary.md": to_markdown(records),
     }
+    if reported:
+        tables |= reported_tables(records)
     written = [_publish(folder / name, text.encode()) for name, text in tables.items()]
+    _remove({folder / name for name in ("reported.csv", "reported.md")} - {folder / name for name in tables})
     if pictures:
         # Here, because importing matplotlib takes longer than writing the tables.
         from dml_bench.reports.plots import PICTURES, draw
@@ -62,9 +69,9 @@ def _publish(path: Path, content: bytes) -> Path:
 
 
 def _remove(stale: Iterable[Path]) -> None:
-    """Remove pictures of an earlier report, which would pass for pictures of this one."""
+    """Remove what an earlier report wrote and this one does not, which would pass for a part of this one."""
     for path in stale:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise ResultsError(f"{path}: an old picture cannot be removed: {error.strerror or error}") from error
+            raise ResultsError(f"{path}: an old file cannot be removed: {error.strerror or error}") from error

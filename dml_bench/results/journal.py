@@ -32,6 +32,7 @@ class Journal:
         self.centers_left: tuple[int, ...] = ()
         self.selected: dict[str, Any] = {}
         self.costs: dict[str, int] = {}
+        self.checks: dict[str, int] = {}
         self.attempts, self.resumed_from = 1, 0
         self._start = time.perf_counter()
         self._phase = ("", 0.0)
@@ -126,6 +127,7 @@ class Journal:
             selected=self.selected,
             seconds={**self.seconds, "total": round(time.perf_counter() - self._start, 3)},
             costs=self.costs,
+            checks=self.checks,
             attempts=self.attempts,
             resumed_from=self.resumed_from,
             data=self.data,

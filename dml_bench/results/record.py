@@ -51,6 +51,8 @@ class RunRecord:
         seconds: time spent in ``data``, ``train``, ``evaluate`` and in ``total``, over all attempts.
         costs: ``parameters`` of the network and ``loss_parameters`` that were trained; ``peak_memory`` in bytes, of the
             GPU where there is one, else of the process.
+        checks: what ``dml-bench audit`` asks: ``centers`` of the loss, how many of them are ``centers_still``, as they
+            turned by less than a ten-thousandth while training; ``kmeans_unconverged`` restarts that were stopped.
         attempts: how often the run was begun, or gone on with after its process had died.
         resumed_from: optimizer steps that were done when the last attempt began.
     """
@@ -74,6 +76,7 @@ class RunRecord:
     weights: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict)
     costs: Mapping[str, int] = field(default_factory=dict)
+    checks: Mapping[str, int] = field(default_factory=dict)
     attempts: int = 1
     resumed_from: int = 0
     data: Mapping[str, Any] = field(default_factory=dict)

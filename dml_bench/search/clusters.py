@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,8 +58,12 @@ def restarts(
     *,
     engine: Engine = "auto",
     memory: int = MEMORY,
+    on_limit: Callable[[], None] = lambda: None,
 ) -> Iterator[Int64[np.ndarray, " N"]]:
-    """Yield what ``kmeans`` returns for each seed; the points and their products are prepared once for all."""
+    """Yield what ``kmeans`` returns for each seed; the points and their products are prepared once for all.
+
+    ``on_limit`` is called for each seed whose clusters still changed when the iterations were used up.
+    """
     if clusters < 1:
         raise ValueError(f"clusters must be at least 1, not {clusters}")
     cloud = gather(points if isinstance(points, Points) else Points(points, unit=False), memory)
@@ -70,9 +74,9 @@ def restarts(
     for seed in seeds:
         start, state = plus_plus(cloud, clusters, np.random.default_rng(seed), engine, table)
         if table is None:
-            found = lloyd(cloud, start, state, engine)
+            found = lloyd(cloud, start, state, engine, on_limit)
         else:
-            found = lloyd_by_gram(cloud, table, start, state.center, ITERATIONS)
+            found = lloyd_by_gram(cloud, table, start, state.center, ITERATIONS, on_limit)
         yield found.cpu().numpy()[cloud.place]
 
 

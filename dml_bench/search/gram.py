@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,7 @@ def lloyd_by_gram(
     start: Int64[np.ndarray, " C"],
     index: Int64[Tensor, " M"],
     iterations: int,
+    on_limit: Callable[[], None] = lambda: None,
 ) -> Int64[Tensor, " M"]:
     """Do what ``lloyd`` does with the distances of all centers from all rows at hand.
 
@@ -65,6 +67,7 @@ def lloyd_by_gram(
         start: which of them the centers are at first.
         index: the nearest of those for each row.
         iterations: upper limit.
+        on_limit: is called if rows still changed their cluster in the last of them.
     """
     rows, copies, index = cloud.take(slice(None)), cloud.copies.numpy(), index.clone()
     distances, owner = table[len(rows) : -1], index.numpy()
@@ -83,6 +86,8 @@ def lloyd_by_gram(
         owners = np.concatenate([nearest.numpy(), owner[which]])
         index[changed] = nearest
         state.move(np.tile(which, 2), owners, np.concatenate([copies[which], -copies[which]]))
+    else:
+        on_limit()
     return index
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
@@ -15,7 +17,13 @@ ITERATIONS = 100
 """Upper limit; most clusterings stop changing after 10 to 90."""
 
 
-def lloyd(cloud: Cloud, start: Int64[np.ndarray, " C"], state: Two, engine: Engine) -> Int64[Tensor, " M"]:
+def lloyd(
+    cloud: Cloud,
+    start: Int64[np.ndarray, " C"],
+    state: Two,
+    engine: Engine,
+    on_limit: Callable[[], None] = lambda: None,
+) -> Int64[Tensor, " M"]:
     """Move centers to the means of their rows until nothing changes and return the nearest center of each row.
 
     A center that loses all its rows stays where it is.
@@ -25,6 +33,7 @@ def lloyd(cloud: Cloud, start: Int64[np.ndarray, " C"], state: Two, engine: Engi
         start: which of them the centers are at first.
         state: the two nearest of those for each row.
         engine: who finds the nearest centers.
+        on_limit: is called if rows still changed their cluster in the last iteration there may be.
     """
     centers = cloud.take(start)
     sums = torch.zeros(len(centers), cloud.points.dim + 1, dtype=torch.float64, device=centers.device)
@@ -39,6 +48,9 @@ def lloyd(cloud: Cloud, start: Int64[np.ndarray, " C"], state: Two, engine: Engi
         before, state = state.center, _reassign(cloud, state, centers, moved, engine)
         changed = (before != state.center).nonzero()[:, 0]
         owners = torch.stack([state.center[changed], before[changed]])
+    else:
+        if len(changed):
+            on_limit()
     return state.center
 
 

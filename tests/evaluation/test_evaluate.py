@@ -253,3 +253,10 @@ def test_wrong_input_is_named(embeddings, labels, message):
 def test_wrong_options_are_named(options, message):
     with pytest.raises(OptionError, match=message):
         evaluate(GOOD, LABELS, **options)
+
+
+def test_a_clustering_that_is_stopped_is_counted(monkeypatch):
+    points, labels = np.random.default_rng(0).normal(size=(300, 8)), np.arange(300) % 12
+    assert evaluate(points, labels, ["nmi"], restarts=3).unconverged == 0
+    monkeypatch.setattr("dml_bench.search.lloyd.ITERATIONS", 2)
+    assert evaluate(points, labels, ["nmi", "ari"], restarts=3).unconverged == 3

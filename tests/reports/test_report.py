@@ -66,3 +66,11 @@ def test_a_failed_write_leaves_the_old_file_whole(make, tmp_path, monkeypatch):
         write_report([make("softtriple")], tmp_path, pictures=False)
     assert (tmp_path / "results.csv").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_published_figures_stand_beside_ours_if_asked(make, tmp_path):
+    runs = [make("softtriple", seed, dataset="cub200") for seed in (0, 1)]
+    names = [path.name for path in write_report(runs, tmp_path, pictures=False, reported=True)]
+    assert names == ["results.csv", "summary.csv", "summary.md", "reported.csv", "reported.md"]
+    write_report(runs, tmp_path, pictures=False)
+    assert not (tmp_path / "reported.csv").exists()

@@ -158,3 +158,14 @@ def test_lloyd_ends_at_a_fixed_point_with_duplicates_counted(seed, clusters, dim
     means = np.stack([rows[found == c].mean(axis=0) for c in used])
     distances = np.square(rows[:, None] - means).sum(axis=2)
     assert (distances[np.arange(150), np.searchsorted(used, found)] <= distances.min(axis=1) + 1e-4 * dim).all()
+
+
+@pytest.mark.parametrize("rows, dim", [(300, 8), (300, 160)])  # 160: by the products of all rows
+def test_a_restart_that_is_stopped_says_so(rows, dim, monkeypatch):
+    points, told = np.random.default_rng(0).normal(size=(rows, dim)).astype(np.float32), []
+    list(restarts(points, 12, [0, 1], on_limit=lambda: told.append(1)))
+    assert told == []
+    monkeypatch.setattr("dml_bench.search.lloyd.ITERATIONS", 2)
+    monkeypatch.setattr("dml_bench.search.clusters.ITERATIONS", 2)
+    list(restarts(points, 12, [0, 1], on_limit=lambda: told.append(1)))
+    assert told == [1, 1]

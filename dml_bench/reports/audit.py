@@ -1,0 +1,288 @@
+"""What a sceptic asks of a table of results: one function per check, each from run records to findings."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dml_bench.reports.fairness import budget, compared, resolution, tuning, unequal, unequal_images
+from dml_bench.reports.summary import Row, Section, sections
+from dml_bench.results.record import RunRecord
+
+Severity = Literal["error", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+"""Most serious first: numbers that mean something else; a comparison that is not fair or not sure; what to know."""
+
+SEEDS = 3
+"""Fewer say nothing of the spread."""
+FALL = 0.02
+"""A loss that fell by more than this share in the last tenth of training was not done."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or to be known.
+
+    Attributes:
+        severity: see ``SEVERITIES``.
+        check: which check found it.
+        where: data set, and row or run.
+        message: what is wrong, with the numbers.
+    """
+
+    severity: Severity
+    check: str
+    where: str
+    message: str
+
+
+@dataclass(frozen=True)
+class DataNow:
+    """What the data that runs were made with is like now.
+
+    Attributes:
+        digest: of the content; empty if the data is not here.
+        reason: why it is not.
+        test: images of the test part.
+        duplicates: of these, how many have a near-duplicate in the training part; None if they are no images.
+        example: one pair of them, in words.
+    """
+
+    digest: str = ""
+    reason: str = ""
+    test: int = 0
+    duplicates: int | None = None
+    example: str = ""
+
+
+Look = Callable[[RunRecord], DataNow]
+Check = Callable[[Sequence[Section]], Iterator[Finding]]
+
+
+def audit(records: Sequence[RunRecord], look: Look | None = None) -> list[Finding]:
+    """Return what every check finds, the most serious first.
+
+    Args:
+        records: the runs.
+        look: gives the state of the data of a run, and is called once per data set and its options; None if nobody
+            shall look.
+
+    Raises:
+        ResultsError: when two different records claim to be the same run.
+    """
+    found = sections(records)
+    findings = [finding for check in CHECKS.values() for finding in check(found)]
+    findings += check_data(found, look)
+    return sorted(dict.fromkeys(findings), key=_order)
+
+
+def selected_on_test(found: Sequence[Section]) -> Iterator[Finding]:
+    """Find rows whose network was chosen by its score on the test classes."""
+    for section, row in _trained(found):
+        if (row.runs[0].recipe.get("selection") or {}).get("name") == "test_oracle":
+            yield Finding("error", "selected-on-test", _where(section, row), section.selection)
+
+
+def unequal_budgets(found: Sequence[Section]) -> Iterator[Finding]:
+    """Find losses of one table that were trained or tuned for longer than others."""
+    for section in found:
+        settings = unequal(section, lambda row: budget(row.runs[0].recipe))
+        yield from (Finding("warning", "budgets", section.dataset, f"training differs: {text}") for text in settings)
+        for text in unequal(section, lambda row: tuning(row.runs[0].recipe)):
+            yield Finding("warning", "budgets", section.dataset, f"tuning differs: {text}")
+        if not settings and (text := unequal_images(section)):
+            yield Finding("warning", "budgets", section.dataset, text)
+
+
+def unequal_networks(found: Sequence[Section]) -> Iterator[Finding]:
+    """Find losses of one table with other dimensions or backbones, and of one data set with other image sizes."""
+    for section in found:
+        facts: dict[str, Callable[[Row], Hashable]] = {
+            "dimensions": lambda row: row.finished[0].embedding_dim,
+            "backbones": lambda row: row.backbone + ("" if row.finished[0].weights else ", random weights"),
+        }
+        for what, fact in facts.items():
+            for text in unequal(section, fact):
+                yield Finding("warning", what, section.dataset, f"they differ across losses: {text}")
+    by_dataset: dict[str, list[Row]] = defaultdict(list)
+    for section, row in _trained(found):
+        by_dataset[section.dataset].append(row)
+    for dataset, rows in by_dataset.items():
+        for text in unequal(Section(dataset, "", tuple(rows)), resolution):
+            yield Finding("warning", "resolutions", dataset, f"image sizes differ across losses: {text}")
+
+
+def few_seeds(found: Sequence[Section]) -> Iterator[Finding]:
+    """Find rows that rest on fewer than three seeds."""
+    for section, row in _trained(found):
+        count = len(row.finished)
+        if 0 < count < SEEDS:
+            seeds = "1 seed" if count == 1 else f"{count} seeds"
+            yield Finding("warning", "seeds", _where(section, row), f"{seeds}; below {SEEDS} the spread is not known")
+
+
+def failed_runs(found: Sequence[Section]) -> Iterator[Finding]:
+    """Find rows whose numbers leave out runs that failed, or lack seeds that others of their recipe have."""
+    for section, row in _trained(found):
+        failed = [run for run in row.runs if run.status == "failed"]
+        for reason in dict.fromkeys(run.reason for run in failed):
+            seeds = ", ".join(str(run.seed) for run in failed if run.reason == reason)
+            what = f"seed {seeds} failed and is left out: {reason or 'no reason recorded'}"
+            yield Finding("warning", "failed-runs", _where(section, row), what)
+    for section in found:
+        grids: dict[str, set[int]] = defaultdict(set)
+        for row in compared(section):
+            grids[row.runs[0].recipe_name] |= {run.seed for run in row.runs}
+        for row in compared(section):
+            if missing := sorted(grids[row.runs[0].recipe_name] - {run.seed for run in row.runs}):
+                what = f"seed {', '.join(map(str, missing))} is missing, which other rows have"
+                yield Finding("warning", "failed-runs", _where(section, row), what)
+
+
+def still_centers(found: Sequence[Section]) -> Iterator[Finding]:
+    """Find losses some of whose centers are where they were before training."""
+    for section, row in _trained(found):
+        counts = [run.checks for run in row.finished if run.checks.get("centers_still")]
+        if counts:
+            share = " to ".join(
+                dict.fromkeys(f"{100 * end:.0f} %" for end in _ends(c["centers_still"] / c["centers"] for c in counts))
+            )
+            what = f"{share} of the centers never moved, in {len(counts)} of {len(row.finished)} runs"
+            yield Finding("warning", "still-centers", _where(section, row), what)
+
+
+def partial_data(found: Sequence[Section]) -> Iterator[Finding]:
+    """Find data sets that are not whole, and training sets that were changed."""
+    for section in found:
+        recipe = section.rows[0].runs[0].recipe
+        if recipe.get("dataset", {}).get("partial"):
+            what = "a partial copy: not comparable with figures on the whole data set"
+            yield Finding("warning", "partial-data", section.dataset, what)
+        changed = {part["name"] for row in section.rows for run in row.runs for part in run.recipe.get("subset") or ()}
+        if changed:
+            what = f"trained on a changed training part: {', '.join(sorted(changed))}"
+            yield Finding("note", "partial-data", section.dataset, what)
+
+
+def several_data(found: Sequence[Section]) -> Iterator[Finding]:
+    """Find runs of one recipe that were made with different data."""
+    digests: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for section in found:
+        for run in (run for row in section.rows for run in row.runs if run.data):
+            digests[section.dataset, run.recipe_id].add(run.data["digest"])
+    for (dataset, recipe), several in digests.items():
+        if len(several) > 1:
+            what = f"its runs saw {len(several)} versions of the data"
+            yield Finding("error", "data-digest", f"{dataset}: recipe {recipe}", what)
+
+
+def unfinished_kmeans(found: Sequence[Section]) -> Iterator[Finding]:
+    """Find rows whose NMI rests on clusterings that were stopped before they stood still."""
+    for section in found:
+        for row in section.rows:
+            stopped = [run.checks["kmeans_unconverged"] for run in row.finished if "kmeans_unconverged" in run.checks]
+            if sum(stopped):
+                what = f"{sum(stopped)} k-means restarts still changed when their iterations were used up"
+                yield Finding("warning", "k-means", _where(section, row), what)
+
+
+def mixed_machines(found: Sequence[Section]) -> Iterator[Finding]:
+    """Find tables whose runs were made with several versions of the code, several torch, or on several devices."""
+    for section in found:
+        runs = [run for row in section.rows for run in row.runs if run.environment]
+        for name in ("dml_bench", "torch", "device"):
+            values = {str({**run.environment, **run.environment.get("packages", {})}.get(name)) for run in runs}
+            if len(values) > 1:
+                yield Finding(
+                    "note", "machines", section.dataset, f"runs differ in {name}: {', '.join(sorted(values))}"
+                )
+
+
+def undertrained(found: Sequence[Section]) -> Iterator[Finding]:
+    """Find rows whose loss still fell by more than 2 % in the last tenth of training, of ten epochs at least."""
+    for section, row in _trained(found):
+        falls = [fall for run in row.finished if (fall := last_fall(run)) is not None]
+        if falls and (mean := math.fsum(falls) / len(falls)) > FALL:
+            what = f"the training loss still fell by {100 * mean:.1f} % in the last tenth of the epochs"
+            yield Finding("note", "undertrained", _where(section, row), what)
+
+
+def not_recorded(found: Sequence[Section]) -> Iterator[Finding]:
+    """Say of how many runs the record is too old to tell what some checks ask for."""
+    runs = [run for section in found for row in section.rows for run in row.finished]
+    old = sum("kmeans_unconverged" not in run.checks for run in runs)
+    if old:
+        what = f"{old} of {len(runs)} records do not say whether k-means converged and centers moved"
+        yield Finding("note", "not-checked", "records", what)
+
+
+CHECKS: Mapping[str, Check] = {
+    check.__name__: check
+    for check in (
+        *(selected_on_test, unequal_budgets, unequal_networks, few_seeds, failed_runs, still_centers),
+        *(partial_data, several_data, unfinished_kmeans, mixed_machines, undertrained, not_recorded),
+    )
+}
+"""Every check that records alone decide; ``check_data`` needs the data besides."""
+
+
+def check_data(found: Sequence[Section], look: Look | None) -> Iterator[Finding]:
+    """Compare the recorded digests with the data as it is now, and look for test images that training has seen."""
+    seen: dict[str, DataNow] = {}
+    for section in found:
+        runs = [run for row in section.rows for run in row.runs if run.data]
+        for run in {_data_key(run): run for run in runs}.values():
+            if look is None:
+                yield Finding("note", "not-checked", section.dataset, "data: nobody looked at it")
+                break
+            key = _data_key(run)
+            now = seen[key] = seen[key] if key in seen else look(run)
+            if not now.digest:
+                yield Finding("note", "not-checked", section.dataset, f"data not here: {now.reason}")
+                continue
+            if now.digest != run.data["digest"]:
+                versions = f"{now.digest[:12]} not {run.data['digest'][:12]}"
+                what = f"the data on this machine is not what the runs saw: {versions}"
+                yield Finding("error", "data-digest", section.dataset, what)
+            if now.duplicates:
+                share = f"{now.duplicates} of {now.test} test images ({100 * now.duplicates / now.test:.2g} %)"
+                what = f"{share} have a near-duplicate in the training part, such as {now.example}"
+                yield Finding("warning", "near-duplicates", section.dataset, what)
+
+
+def last_fall(run: RunRecord) -> float | None:
+    """Return by what share the loss fell in the last tenth of the epochs; None of fewer than ten, or no positive loss.
+
+    Ends are means over a tenth of the epochs, as single ones are noisy.
+    """
+    tenth = len(run.curve) // 10
+    if not tenth:
+        return None
+    last = math.fsum(epoch.loss for epoch in run.curve[-tenth:])
+    before = math.fsum(epoch.loss for epoch in run.curve[-2 * tenth : -tenth])
+    return (before - last) / before if before > 0 and math.isfinite(before - last) else None
+
+
+def _order(finding: Finding) -> tuple[int, str, str]:
+    return SEVERITIES.index(finding.severity), finding.check, finding.where
+
+
+def _trained(found: Iterable[Section]) -> Iterator[tuple[Section, Row]]:
+    return ((section, row) for section in found for row in compared(section))
+
+
+def _where(section: Section, row: Row) -> str:
+    name = ", ".join(filter(None, (row.loss, row.options)))
+    return f"{section.dataset}: {name} ({row.runs[0].recipe_id})"
+
+
+def _data_key(run: RunRecord) -> str:
+    return f"{run.dataset} {run.data['digest']} {run.recipe.get('dataset')} {run.recipe.get('subset')}"
+
+
+def _ends(values: Iterable[float]) -> tuple[float, float]:
+    found = list(values)
+    return min(found), max(found)
