@@ -99,6 +99,7 @@ class Journal:
         """Note what a finished epoch was found to be worth."""
         self.curve = [replace(line, score=value) if line.epoch == epoch else line for line in self.curve]
         self.lines.append(f"epoch {epoch}: {metric} {value:.4f}")
+        self._tell({"event": "validated", "epoch": epoch, "metric": metric, "value": value})
 
     def record(
         self, status: Literal["ok", "failed"], metrics: Mapping[str, float], reason: str = "", died: bool = False
