@@ -20,10 +20,12 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+from dml_bench import ranks
 from dml_bench.data.dataset import DATASETS, Split
 from dml_bench.data.folds import hold_out
 from dml_bench.data.samplers import SAMPLERS
 from dml_bench.data.subsets import SUBSETS, with_subsets
+from dml_bench.errors import DataError
 from dml_bench.evaluation.evaluate import Scores, evaluate
 from dml_bench.evaluation.extract import extract
 from dml_bench.evaluation.items import PairList
@@ -34,6 +36,7 @@ from dml_bench.losses.merging import centers_left
 from dml_bench.models.backbone import BACKBONES
 from dml_bench.models.embedder import Embedder, build_embedder
 from dml_bench.randomness import derive_seed
+from dml_bench.ranks import RankError
 from dml_bench.recipe.check import Run, Vocabulary
 from dml_bench.recipe.reader import write_recipe
 from dml_bench.recipe.schema import Evaluation, Recipe, Training
@@ -71,6 +74,8 @@ def execute(run: Run, folder: Path, *, device: str = "cpu", tell: Tell = lambda 
             with threads(count):
                 scores = _flow(run.recipe, torch.device(device), journal, work)
             record = journal.record("ok", scores)
+        except RankError:
+            raise
         except Exception as error:
             journal.lines.append(traceback.format_exc())
             record = journal.record("failed", {}, f"{type(error).__name__}: {error}")
@@ -81,8 +86,9 @@ def execute(run: Run, folder: Path, *, device: str = "cpu", tell: Tell = lambda 
 
 
 def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) -> Scores:
+    journal.ranks = ranks.count()
     with journal.phase("data"):
-        split = load_split(recipe)
+        split = _load_together(recipe)
         journal.data = describe(split)
     model, loss = assemble(recipe, split)
     model.to(device)
@@ -109,6 +115,8 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
     with journal.phase("evaluate"):
         with arithmetic(recipe.training or Training()):
             embeddings = extract(model, split.test.images, device=device)
+        if ranks.here():
+            return Scores({}, 0, 0)  # rank 0 measures and writes
         masks = _sides(split)
         np.savez(work / "embeddings.npz", embeddings=embeddings, labels=split.test.labels, **masks)
         how = {**masks, "pairs": _pairs(split, *recipe.evaluation.metrics), "device": device}
@@ -119,6 +127,26 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) ->
     journal.data |= {"queries": scores.queries, "singletons": scores.singletons}
     journal.costs["peak_memory"] = _peak_memory(device)
     return scores
+
+
+def assist(run: Run, folder: Path, *, device: str) -> None:
+    """Do the part of a run that falls to a rank other than 0, which executes it at the same time.
+
+    Raises:
+        DmlBenchError: what makes rank 0's run fail as well, or ``RankError``.
+    """
+    journal = Journal(run, _device_name(device), lambda event: None)
+    with threads(run.recipe.training.threads if run.recipe.training else 1):
+        _flow(run.recipe, torch.device(device), journal, folder / f".work-{run.run_id}")
+
+
+def _load_together(recipe: Recipe) -> Split:
+    """Load the data: on rank 0 first, which may fill the cache; the others must find the same."""
+    digest = ranks.agreed(lambda: load_split(recipe).digest)
+    split = load_split(recipe)
+    if split.digest != digest:
+        raise DataError(f"{recipe.dataset['name']}: the data of rank {ranks.here()} is not that of rank 0")
+    return split
 
 
 def keeper_of(recipe: Recipe, split: Split, model: Embedder, loss: Loss, device: torch.device) -> Keeper | None:
@@ -133,7 +161,9 @@ def keeper_of(recipe: Recipe, split: Split, model: Embedder, loss: Loss, device:
     def measure() -> float:
         with arithmetic(recipe.training or Training()):
             embeddings = extract(model, part.images, device=device)
-        return score(embeddings, part.labels, how, recipe.seed, **sides, pairs=pairs, device=device)[how.metrics[0]]
+        how_else = {**sides, "pairs": pairs, "device": device}
+        values = partial(score, embeddings, part.labels, how, recipe.seed, **how_else)
+        return float(ranks.agreed(lambda: values()[how.metrics[0]]))
 
     return Keeper(selection, (model, loss), measure)
 

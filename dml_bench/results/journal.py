@@ -32,7 +32,7 @@ class Journal:
         self.centers_left: tuple[int, ...] = ()
         self.selected: dict[str, Any] = {}
         self.costs: dict[str, int] = {}
-        self.attempts, self.resumed_from = 1, 0
+        self.attempts, self.resumed_from, self.ranks = 1, 0, 1
         self._start = time.perf_counter()
 
     @contextmanager
@@ -96,6 +96,6 @@ class Journal:
             attempts=self.attempts,
             resumed_from=self.resumed_from,
             data=self.data,
-            environment={**environment(), "device": self.device},
+            environment={**environment(), "device": self.device, "ranks": self.ranks},
             recipe=recipe.document(),
         )

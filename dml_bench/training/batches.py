@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dml_bench import ranks
 from dml_bench.data.ahead import ahead
 from dml_bench.data.augment import finish
 from dml_bench.data.colors import recolor
@@ -15,11 +16,12 @@ from dml_bench.data.crops import crop_boxes, cut
 from dml_bench.data.dataset import ImageSet
 from dml_bench.data.informed import LearnsFromSteps
 from dml_bench.data.samplers import Indices, Sampler
+from dml_bench.errors import TrainingError
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.schema import Training
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""Images, labels, positions in the training set."""
+"""Images, labels, positions in the training set. Of several ranks, each has its own share of the images."""
 
 Take = Callable[[Indices, torch.Generator], Tensor]
 """Bytes ``(B, H, W, C)`` of a batch on the device."""
@@ -48,7 +50,8 @@ def batches(
 
     Crops, geometry and colors have a generator each, on the CPU, so that no device, no number of threads and no other
     setting changes a draw. While a GPU computes, the next batch is made ready, unless the sampler wants to hear first
-    how the step went.
+    how the step went. Each of several ranks draws and augments the whole batch, as one process does, and keeps its
+    share of the images.
     """
     made = _made(take, train, sampler, settings, seed, epoch, device)
     return made if isinstance(sampler, LearnsFromSteps) else ahead(made, device)
@@ -60,11 +63,13 @@ def _made(
     crops, noise, colors = (_generator(seed, use, epoch) for use in ("crop", "augmentation", "color"))
     changes = settings.augmentation
     for indices in sampler.batches(np.random.default_rng(derive_seed(seed, "sampler", epoch))):
+        if len(indices) < ranks.count():
+            raise TrainingError(f"a batch of {len(indices)} images cannot be shared by {ranks.count()} ranks")
         images = finish(take(indices, crops), changes, noise)
         if changes.recolors:
             images = recolor(images, changes, colors)
         labels = torch.from_numpy(train.labels[indices]).to(device)
-        yield images, labels, torch.from_numpy(indices).to(device)
+        yield images[ranks.share(len(images))], labels, torch.from_numpy(indices).to(device)
 
 
 def _generator(seed: int, use: str, epoch: int) -> torch.Generator:
