@@ -181,7 +181,7 @@ def blocks(size: int, block: int, rank: int | None = None) -> slice:
 
 
 def gathered_blocks(
-    own: Sequence[Float[Tensor, "n D"]], size: int, block: int, device: torch.device
+    own: Sequence[Float[Tensor, "_ D"]], size: int, block: int, device: torch.device
 ) -> Float[Tensor, "N D"]:
     """Put the rows of all ranks' ``blocks`` together, without gradients; the result is where ``own`` is.
 
