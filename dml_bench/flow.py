@@ -20,10 +20,12 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+from dml_bench import ranks
 from dml_bench.data.dataset import DATASETS, Split
 from dml_bench.data.folds import hold_out
 from dml_bench.data.samplers import SAMPLERS
 from dml_bench.data.subsets import SUBSETS, with_subsets
+from dml_bench.errors import DataError
 from dml_bench.evaluation.evaluate import Scores, evaluate
 from dml_bench.evaluation.extract import extract
 from dml_bench.evaluation.items import PairList
@@ -34,6 +36,7 @@ from dml_bench.losses.still import centers_of, still_centers
 from dml_bench.models.backbone import BACKBONES
 from dml_bench.models.embedder import Embedder
 from dml_bench.randomness import derive_seed
+from dml_bench.ranks import RankError
 from dml_bench.recipe.check import Run, Vocabulary
 from dml_bench.recipe.reader import write_recipe
 from dml_bench.recipe.schema import Evaluation, Recipe, Training
@@ -94,6 +97,8 @@ def execute(
             with threads(count):
                 scores = _flow(run.recipe, torch.device(device), journal, work, save)
             record = journal.record("ok", scores)
+        except RankError:
+            raise
         except Exception as error:
             journal.lines.append(traceback.format_exc())
             record = journal.record("failed", {}, f"{type(error).__name__}: {error}")
@@ -105,8 +110,9 @@ def execute(
 
 
 def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path, save: Saving) -> Scores:
+    journal.ranks = ranks.count()
     with journal.phase("data"):
-        split = load_split(recipe)
+        split = _load_together(recipe)
         journal.data = describe(split)
     model, loss = assemble(recipe, split)
     model.to(device)
@@ -134,10 +140,13 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path, sa
             _select(journal, keeper)
             journal.checks |= still_centers(start, loss)
             journal.centers_left = _centers_left(loss)
-    assembly.save_weights(work, recipe, assembly.TrainFacts.of(split.train), model, loss)
+    if ranks.here() == 0:
+        assembly.save_weights(work, recipe, assembly.TrainFacts.of(split.train), model, loss)
     with journal.phase("evaluate"):
         with arithmetic(recipe.training or Training()):
             embeddings = extract(model, split.test.images, device=device)
+        if ranks.here():
+            return Scores({}, 0, 0)  # rank 0 measures and writes
         masks = _sides(split)
         np.savez(work / "embeddings.npz", embeddings=embeddings, labels=split.test.labels, **masks)
         how = {**masks, "pairs": _pairs(split, *recipe.evaluation.metrics), "device": device}
@@ -189,6 +198,31 @@ def validate(recipe: Recipe, *, device: str = "cpu", split: Split | None = None)
     return keeper.best
 
 
+def assist(run: Run, folder: Path, *, device: str) -> None:
+    """Do the part of a run that falls to a rank other than 0, which executes it at the same time.
+
+    Raises:
+        DmlBenchError: what makes rank 0's run fail as well, or ``RankError``.
+    """
+    journal = Journal(run, _device_name(device), lambda event: None)
+    with threads(run.recipe.training.threads if run.recipe.training else 1):
+        work = folder / f".work-{run.run_id}"
+
+        def follow(data: str, parts: Mapping[str, Stateful]) -> Checkpoints:
+            return Checkpoints(work, {"run": run.run_id, "data": data}, parts=parts, writes=False)
+
+        _flow(run.recipe, torch.device(device), journal, work, follow)
+
+
+def _load_together(recipe: Recipe) -> Split:
+    """Load the data: on rank 0 first, which may fill the cache; the others must find the same."""
+    digest = ranks.agreed(lambda: load_split(recipe).digest)
+    split = load_split(recipe)
+    if split.digest != digest:
+        raise DataError(f"{recipe.dataset['name']}: the data of rank {ranks.here()} is not that of rank 0")
+    return split
+
+
 def keeper_of(recipe: Recipe, split: Split, model: Embedder, loss: Loss, device: torch.device) -> Keeper | None:
     """Return what selects a network as the recipe says; None if it is the last one."""
     selection = selection_of(recipe)
@@ -201,7 +235,9 @@ def keeper_of(recipe: Recipe, split: Split, model: Embedder, loss: Loss, device:
     def measure() -> float:
         with arithmetic(recipe.training or Training()):
             embeddings = extract(model, part.images, device=device)
-        return score(embeddings, part.labels, how, recipe.seed, **sides, pairs=pairs, device=device)[how.metrics[0]]
+        how_else = {**sides, "pairs": pairs, "device": device}
+        values = partial(score, embeddings, part.labels, how, recipe.seed, **how_else)
+        return float(ranks.agreed(lambda: values()[how.metrics[0]]))
 
     return Keeper(selection, (model, loss), measure)
 

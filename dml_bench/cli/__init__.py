@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Annotated
@@ -37,7 +38,12 @@ def main() -> None:
     """Run the command line; exit 0 if all is well, 1 if a run failed, 2 on a user's mistake."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        app()
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+            from dml_bench.runners.torchrun import together
+
+            together(app)
+        else:
+            app()
     except DmlBenchError as error:
         Console(stderr=True, emoji=False).print(f"dml-bench: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)

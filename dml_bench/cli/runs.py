@@ -136,13 +136,18 @@ def _judge(console: Console, records: Sequence[RunRecord]) -> None:
 
 
 def _run_all(console: Console, grid: Plan, todo: Sequence[Run], device: str, jobs: int) -> None:
+    from dml_bench.ranks import launched
     from dml_bench.results.store import prepare
     from dml_bench.runners.local import run_side_by_side
     from dml_bench.runners.progress import GridProgress
+    from dml_bench.runners.torchrun import lead
 
     finished = 0
     try:
         with GridProgress(console, len(todo)) as progress:
+            if launched()[1] > 1:
+                lead(grid, todo, device, progress.show)
+                return
             for item, event in run_side_by_side(grid, list(todo), device, jobs):
                 progress.show(item, event)
                 finished += event["event"] == "done"

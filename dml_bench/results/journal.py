@@ -33,7 +33,7 @@ class Journal:
         self.selected: dict[str, Any] = {}
         self.costs: dict[str, int] = {}
         self.checks: dict[str, int] = {}
-        self.attempts, self.resumed_from = 1, 0
+        self.attempts, self.resumed_from, self.ranks = 1, 0, 1
         self._start = time.perf_counter()
         self._phase = ("", 0.0)
 
@@ -132,6 +132,6 @@ class Journal:
             attempts=self.attempts,
             resumed_from=self.resumed_from,
             data=self.data,
-            environment={**environment(), "device": self.device},
+            environment={**environment(), "device": self.device, "ranks": self.ranks},
             recipe=recipe.document(),
         )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dml_bench import ranks
 from dml_bench.data.ahead import ahead
 from dml_bench.data.augment import finish
 from dml_bench.data.colors import recolor
@@ -17,6 +18,7 @@ from dml_bench.data.crops import crop_boxes, cut
 from dml_bench.data.dataset import ImageSet
 from dml_bench.data.informed import LearnsFromSteps
 from dml_bench.data.samplers import Indices, Sampler
+from dml_bench.errors import TrainingError
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.schema import Augmentation, Training
 
@@ -76,7 +78,8 @@ def batches(
 
     Crops, geometry and colors have a generator each, on the CPU, so that no device, no number of threads and no other
     setting changes a draw. While a GPU computes, the next batch is made ready, unless the sampler wants to hear first
-    how the step went.
+    how the step went. Each of several ranks draws and augments the whole batch, as one process does, and keeps its
+    share of the images.
     """
     rows = islice(sampler.batches(np.random.default_rng(derive_seed(seed, "sampler", epoch))), done, None)
     generators = {use: torch.Generator().manual_seed(derive_seed(seed, use, epoch)) for use in USES}
@@ -95,9 +98,11 @@ def _made(
     device: torch.device,
 ) -> Iterator[Batch]:
     for indices in rows:
+        if len(indices) < ranks.count():
+            raise TrainingError(f"a batch of {len(indices)} images cannot be shared by {ranks.count()} ranks")
         images = finish(take(indices, generators["crop"]), changes, generators["augmentation"])
         if changes.recolors:
             images = recolor(images, changes, generators["color"])
         labels = torch.from_numpy(train.labels[indices]).to(device)
         draws = {use: generator.get_state() for use, generator in generators.items()}
-        yield Batch(images, labels, torch.from_numpy(indices).to(device), draws)
+        yield Batch(images[ranks.share(len(images))], labels, torch.from_numpy(indices).to(device), draws)

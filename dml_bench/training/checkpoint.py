@@ -45,6 +45,7 @@ class Checkpoints:
         parts: what is saved beside the training itself, by name.
         note: is told what is wrong with a file.
         on_saved: is told of each new file.
+        writes: whether to write at all: of several ranks one does, and the others go on from the same files.
         on_restored: is told how many optimizer steps had been done, when a file is gone on with.
     """
 
@@ -57,10 +58,11 @@ class Checkpoints:
         note: Callable[[str], None] = lambda line: None,
         on_saved: Callable[[Path], None] = lambda path: None,
         on_restored: Callable[[int], None] = lambda steps: None,
+        writes: bool = True,
     ) -> None:
         self.folder, self.owner, self.every = folder, dict(owner), every
         self.parts, self._note, self._on_saved = dict(parts or {}), note, on_saved
-        self._on_restored = on_restored
+        self._on_restored, self._writes = on_restored, writes
         self._last, self._cost, self._saved_at = 0, 0.0, -1.0
 
     def due(self, steps: int) -> bool:
@@ -69,12 +71,14 @@ class Checkpoints:
             return steps - self._last >= self.every
         return self._saved_at < 0 or time.perf_counter() - self._saved_at >= SHARE * self._cost
 
-    def save(self, steps: int, training: Mapping[str, Any]) -> Path:
-        """Write a checkpoint, and remove those before the last two.
+    def save(self, steps: int, training: Mapping[str, Any]) -> None:
+        """Write a checkpoint if this is who writes, and remove those before the last two.
 
         Raises:
             OSError: if the disk is full or the folder cannot be written; earlier checkpoints stay as they are.
         """
+        if not self._writes:
+            return
         start = time.perf_counter()
         parts = {name: part.state_dict() for name, part in self.parts.items()}
         stream = io.BytesIO()
@@ -87,7 +91,6 @@ class Checkpoints:
         self._last, self._saved_at = steps, time.perf_counter()
         self._cost = self._saved_at - start
         self._on_saved(path)
-        return path
 
     def restore(self) -> dict[str, Any] | None:
         """Bring the parts back to the newest good checkpoint; return what it holds of the training, None without one.

@@ -11,14 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dml_bench import ranks
 from dml_bench.data.dataset import ImageSet
 from dml_bench.data.informed import LearnsFromEpochs, LearnsFromSteps
 from dml_bench.data.samplers import Sampler, build_sampler
 from dml_bench.epoch import EpochContext
 from dml_bench.errors import OptionError, Problem, TrainingError
 from dml_bench.losses.loss import Loss
+from dml_bench.models.batch_norm import moving_norms, normalise_by_whole_batch
 from dml_bench.models.freezing import freeze, head_only
 from dml_bench.randomness import derive_seed
+from dml_bench.ranks import RankError
 from dml_bench.recipe.schema import Training
 from dml_bench.training.batches import Batch, Take, batches, taker
 from dml_bench.training.budget import duration, total_steps
@@ -97,6 +100,8 @@ def fit(
     schedule = _schedule(settings, sampler, validation is not None)
     steps = total_steps(settings, sampler)
     freeze(model, settings.freeze)
+    if ranks.count() > 1:
+        _fit_for_ranks(model, sampler, settings)
     before = {name: _trace(p) for name, p in loss.named_parameters()}
     with arithmetic(settings):
         learner = Learner(model, loss, settings, seed, device)
@@ -105,7 +110,9 @@ def fit(
         progress = Progress()
         if checkpoints and (state := checkpoints.restore()):
             progress = training.restore(state)
-        else:
+        if ranks.agreed(lambda: progress.steps) != progress.steps:
+            raise RankError(f"rank {ranks.here()} does not find the checkpoint that rank 0 goes on from")
+        if progress.steps == 0:
             on_start(sampler.coverage)
         while progress.epoch <= -(-steps // len(sampler)) and not progress.ended:
             length = min(len(sampler), steps - (progress.epoch - 1) * len(sampler))  # the last epoch may be cut short
@@ -214,6 +221,7 @@ class _Fit:
             with drawing(derive_seed(seed, "announcement", at.epoch), device):
                 context = epoch_context(model, self.train, seed=seed, epoch=at.epoch, device=device)
                 _announce(context, loss, self.sampler)
+            ranks.from_first(loss.buffers())
         if self.learner.settings.head_epochs:
             head_only(model, at.epoch <= self.learner.settings.head_epochs)
         model.train()
@@ -247,6 +255,25 @@ def _schedule(settings: Training, sampler: Sampler, validated: bool) -> Schedule
     if isinstance(schedule, HearsValidation) and not validated:
         raise OptionError([Problem(("training", "schedule"), NEEDS_VALIDATION)])
     return schedule
+
+
+def _fit_for_ranks(model: nn.Module, sampler: Sampler, settings: Training) -> None:
+    """Let batch normalisation see the whole batch, and refuse what several ranks cannot do."""
+    held = getattr(model, "held", [])
+    problems = [
+        Problem(
+            ("training", name), "needs freeze: [batch_norm] with several ranks, as this network normalises by batch"
+        )
+        for name in ("chunk", "compile")
+        if getattr(settings, name) and moving_norms(model, held)
+    ]
+    size = getattr(sampler, "batch_size", None)
+    if size is not None and size < ranks.count():
+        message = f"draws batches of {size}, which cannot be shared by {ranks.count()} ranks"
+        problems.append(Problem(("training", "sampler"), message))
+    if problems:
+        raise OptionError(problems)
+    normalise_by_whole_batch(model, held)
 
 
 def _trace(parameter: Tensor) -> Tensor:

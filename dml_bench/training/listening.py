@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from dml_bench import ranks
 from dml_bench.data.augment import to_float
 from dml_bench.data.dataset import ImageSet
 from dml_bench.epoch import EpochContext
@@ -42,8 +43,10 @@ def epoch_context(model: nn.Module, train: ImageSet, *, seed: int, epoch: int, d
 def _embed(model: nn.Module, train: ImageSet, device: torch.device, dropout: bool) -> Tensor:
     with evaluation_mode(model, dropout=dropout):
         # Each part is copied: torch cannot share a read-only memory map.
-        parts = (np.array(train.images[start : start + BATCH]) for start in range(0, len(train), BATCH))
-        return torch.cat([model(to_float(torch.from_numpy(part).to(device))).float() for part in parts])
+        rows = slice(0, len(train)) if dropout else ranks.blocks(len(train), BATCH)  # masks are drawn block after block
+        parts = (np.array(train.images[at : at + BATCH]) for at in range(rows.start, rows.stop, BATCH))
+        own = [model(to_float(torch.from_numpy(part).to(device))).float() for part in parts]
+        return torch.cat(own) if dropout else ranks.gathered_blocks(own, len(train), BATCH, device)
 
 
 @contextmanager
@@ -77,4 +80,6 @@ def judge(
     centers: Tensor = loss.centers.detach().to(embeddings.dtype)  # type: ignore[operator]
     own = unit(centers.movedim(-3, 0)[labels].flatten(1, -2))
     cosines = torch.einsum("nd,nkd->nk", unit(embeddings), own)
-    return (scores.argmax(dim=1) == labels).cpu().numpy(), cosines.amax(dim=1).double().cpu().numpy()
+    correct, largest = scores.argmax(dim=1) == labels, cosines.amax(dim=1).double()
+    ranks.from_first((correct, largest))  # so that all ranks draw the same batches
+    return correct.cpu().numpy(), largest.cpu().numpy()

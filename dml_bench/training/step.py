@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dml_bench import ranks
 from dml_bench.errors import OptionError, Problem, TrainingError
 from dml_bench.losses.loss import Loss
 from dml_bench.randomness import derive_seed
@@ -42,6 +43,7 @@ class Learner:
         self.optimizers = build_optimizers(settings.optimizer, parameter_groups(model, loss, settings), sparse)
         self._groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         self._rates = [group["lr"] for group in self._groups]
+        ranks.from_first(part for module in (model, loss) for part in module.state_dict(keep_vars=True).values())
         self._network = torch.compile(model) if settings.compile else model
         self._scaler = scaler(settings, device)
         self._mean = RunningMean(model, settings.ema) if settings.ema else None
@@ -63,27 +65,33 @@ class Learner:
     ) -> tuple[Tensor, float]:
         """Add the gradient of one of ``together`` batches whose mean counts; return its embeddings and its loss.
 
+        Of several ranks each is given its share of the images, and the labels of all; loss and embeddings are those of
+        the whole batch.
+
         Raises:
             TrainingError: if the network's output or the loss is not finite.
         """
         seed = derive_seed(self.seed, "step", epoch, step)
         parts = self._parts(images)
         with drawing(seed, self.device):
-            embeddings = self._embed(images) if len(parts) == 1 else self._first_pass(parts)
+            with self._dropping(seed):
+                own = self._embed(images) if len(parts) == 1 else self._first_pass(parts)
+            embeddings = ranks.gathered(own, len(labels))
             _check_finite("the network's output", embeddings, epoch, step)
             value = self.loss(embeddings, labels, indices)
             _check_finite("the loss", value, epoch, step)
         if not value.requires_grad:
             raise TrainingError(f"nothing that the loss depends on learns in epoch {epoch}")
         self._scaler.scale(value / together).backward()
-        if len(parts) > 1 and embeddings.grad is not None:
-            with drawing(seed, self.device):
-                self._second_pass(parts, embeddings.grad)
+        if len(parts) > 1 and own.grad is not None:
+            with drawing(seed, self.device), self._dropping(seed):
+                self._second_pass(parts, own.grad)
         return embeddings.detach(), float(value.detach())
 
     def step(self) -> None:
         """Apply what was learned, and tell the loss."""
         settings = self.settings
+        self._join()
         if settings.clip_value or settings.clip_norm:
             self._clip()
         for optimizer in self.optimizers:
@@ -118,6 +126,15 @@ class Learner:
         if self._mean:
             self._mean.swap()
 
+    def _join(self) -> None:
+        """Make the gradients those of the whole batch, on every rank; see ``ranks``."""
+        ranks.add_up(_gradients(self.model))
+        ranks.from_first(_gradients(self.loss))
+
+    def _dropping(self, seed: int) -> AbstractContextManager[None]:
+        """Draw what is dropped out from a seed of the rank's own, so that shares do not have the same masks."""
+        return drawing(derive_seed(seed, "rank", ranks.here()), self.device) if ranks.count() > 1 else nullcontext()
+
     def _embed(self, images: Tensor) -> Tensor:
         with autocast(self.settings, self.device):
             embeddings: Tensor = self._network(lay_out(images, self.settings))
@@ -151,6 +168,10 @@ class Learner:
             nn.utils.clip_grad_value_(parameters, self.settings.clip_value)
         if self.settings.clip_norm:
             nn.utils.clip_grad_norm_(parameters, self.settings.clip_norm)
+
+
+def _gradients(module: nn.Module) -> list[Tensor]:
+    return [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
 
 
 @contextmanager
