@@ -24,6 +24,7 @@ from dml_bench.data.dataset import DATASETS, Split
 from dml_bench.data.folds import hold_out
 from dml_bench.data.samplers import SAMPLERS
 from dml_bench.data.subsets import SUBSETS, with_subsets
+from dml_bench.errors import DiskFullError, RunTaken
 from dml_bench.evaluation.evaluate import Scores, evaluate
 from dml_bench.evaluation.extract import extract
 from dml_bench.evaluation.items import PairList
@@ -39,8 +40,11 @@ from dml_bench.recipe.reader import write_recipe
 from dml_bench.recipe.schema import Evaluation, Recipe, Training
 from dml_bench.recipe.weights import located
 from dml_bench.results.journal import Journal, Tell
+from dml_bench.results.lease import Lease
+from dml_bench.results.live import Live, both
+from dml_bench.results.outcome import naming_full_disk, reason_of
 from dml_bench.results.record import RunRecord
-from dml_bench.results.store import publishing
+from dml_bench.results.store import publishing, stamp
 from dml_bench.training.fit import EpochResult, fit
 from dml_bench.training.optimizers import OPTIMIZERS
 from dml_bench.training.precision import arithmetic
@@ -55,7 +59,14 @@ VOCABULARY = Vocabulary(REGISTRIES, parse_metric)
 """Every name a recipe may use."""
 
 
-def execute(run: Run, folder: Path, *, device: str = "cpu", tell: Tell = lambda event: None) -> RunRecord:
+def execute(
+    run: Run,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    tell: Tell = lambda event: None,
+    replaces: int | None = None,
+) -> RunRecord:
     """Do one run and publish it as ``folder/<run id>``; a run that fails is published with its reason.
 
     Args:
@@ -63,17 +74,35 @@ def execute(run: Run, folder: Path, *, device: str = "cpu", tell: Tell = lambda 
         folder: where its folder goes.
         device: a torch device, such as ``cpu`` or ``cuda:0``.
         tell: receives progress events.
+        replaces: the ``store.stamp`` of what may be replaced; if something else is published there by now, somebody
+            else has done the run, and that record is returned. None replaces whatever there is.
+
+    Raises:
+        RunTaken: if somebody alive is doing the run, or took it over from this process.
+        ResultsError: if nothing can be written; ``DiskFullError`` if that is the reason.
     """
-    journal = Journal(run, _device_name(device), tell)
-    count = run.recipe.training.threads if run.recipe.training else 1
-    with publishing(folder, run.run_id) as work:
+    with naming_full_disk(folder), Lease(folder, run.run_id) as lease:
+        if replaces is not None and stamp(folder, run.run_id) != replaces:
+            return RunRecord.read(folder / run.run_id / "record.json")
+        return _attempt(run, folder, lease, device, tell)
+
+
+def _attempt(run: Run, folder: Path, lease: Lease, device: str, tell: Tell) -> RunRecord:
+    training = run.recipe.training
+    with publishing(folder, run.run_id, lease) as work:
+        live = Live(work, training.epochs if training else None)
+        journal = Journal(run, _device_name(device), both(lease.keep, live.hear, tell))
         try:
-            with threads(count):
+            with threads(training.threads if training else 1), naming_full_disk(folder):
                 scores = _flow(run.recipe, torch.device(device), journal, work)
             record = journal.record("ok", scores)
+        except (DiskFullError, RunTaken):
+            raise
         except Exception as error:
+            lease.confirm()
             journal.lines.append(traceback.format_exc())
-            record = journal.record("failed", {}, f"{type(error).__name__}: {error}")
+            record = journal.record("failed", {}, reason_of(error))
+        live.end()
         record.write(work)
         (work / "recipe.yaml").write_text(write_recipe(run.recipe), encoding="utf-8")
         (work / "log.txt").write_text("\n".join([*journal.lines, ""]), encoding="utf-8")

@@ -14,7 +14,7 @@ from dml_bench.errors import DmlBenchError
 
 # each adds its commands
 # isort: off
-from dml_bench.cli import runs, evaluate, rescore, ensemble, names, losses, data, data_cache  # noqa: F401  in the help's order
+from dml_bench.cli import runs, status, evaluate, rescore, ensemble, names, losses, data, data_cache  # noqa: F401  in the help's order
 # isort: on
 
 __all__ = ["app", "main"]
@@ -22,7 +22,10 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Run the command line; exit 0 if all is well, 1 if a run failed, 2 on a user's mistake."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except DmlBenchError as error:

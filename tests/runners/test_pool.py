@@ -37,7 +37,7 @@ def test_a_killed_worker_is_a_failed_run_and_the_others_go_on(tmp_path):
     runs = read_recipe({**RECIPE, "seeds": [0, 1]}, VOCABULARY)
     prepare(tmp_path)
     outcome, killed = {}, False
-    for item, event in run_side_by_side(Plan(tuple(runs), tmp_path), runs, "cpu", 1):
+    for item, event in run_side_by_side(Plan(tuple(runs), tmp_path), runs, ["cpu"]):
         if event["event"] == "step" and not killed:
             killed = True
             for child in children():
@@ -56,7 +56,7 @@ def test_side_by_side_gives_the_same_digits_as_one_after_the_other(tmp_path):
     records = run({**RECIPE, "seeds": [0, 1]}, out=tmp_path / "one")
     runs = read_recipe({**RECIPE, "seeds": [0, 1]}, VOCABULARY)
     prepare(tmp_path / "two")
-    list(run_side_by_side(Plan(tuple(runs), tmp_path / "two"), runs, "cpu", 2))
+    list(run_side_by_side(Plan(tuple(runs), tmp_path / "two"), runs, ["cpu", "cpu"]))
     for record in records:
         other = find_run(tmp_path / "two", record.run_id)
         assert (other.metrics, [e.loss for e in other.curve]) == (record.metrics, [e.loss for e in record.curve])
@@ -106,7 +106,7 @@ def test_a_worker_that_dies_of_any_signal_is_noticed(tmp_path):
     runs = read_recipe(RECIPE, VOCABULARY)
     prepare(tmp_path)
     reasons = []
-    for _, event in run_side_by_side(Plan(tuple(runs), tmp_path), runs, "cpu", 1):
+    for _, event in run_side_by_side(Plan(tuple(runs), tmp_path), runs, ["cpu"]):
         if event["event"] == "step":
             for child in children():
                 os.kill(child, signal.SIGRTMIN + 6)
@@ -119,7 +119,7 @@ def test_a_worker_that_dies_of_any_signal_is_noticed(tmp_path):
 def test_a_dying_worker_does_not_replace_a_good_record(tmp_path):
     (good,) = run(RECIPE, out=tmp_path)
     runs = read_recipe(RECIPE, VOCABULARY)
-    for _, event in run_side_by_side(Plan(tuple(runs), tmp_path), runs, "cpu", 1):
+    for _, event in run_side_by_side(Plan(tuple(runs), tmp_path), runs, ["cpu"]):
         if event["event"] == "step":
             for child in children():
                 os.kill(child, signal.SIGKILL)
@@ -141,7 +141,7 @@ def test_workers_do_not_import_from_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
     runs = read_recipe(RECIPE, VOCABULARY)
     prepare(tmp_path / "runs")
-    events = [event for _, event in run_side_by_side(Plan(tuple(runs), tmp_path / "runs"), runs, "cpu", 1)]
+    events = [event for _, event in run_side_by_side(Plan(tuple(runs), tmp_path / "runs"), runs, ["cpu"])]
     assert events[-1]["status"] == "ok", events[-1]
 
 
