@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PAUSE = 2.0
 """Seconds between two looks of ``--watch``."""
 
+WIDE = 1000
+"""Columns where nobody sees them: nothing is cut off in a file."""
+
 
 @app.command(epilog="Example: dml-bench status runs/quickstart --watch")
 def status(
@@ -33,7 +36,7 @@ def status(
     if not watch or not console.is_terminal:
         while True:
             found = _look(runs)
-            console.print(_page(found), soft_wrap=True)
+            console.print(_page(found), width=None if console.is_terminal else WIDE, crop=False)
             if not watch or not _unfinished(found):
                 return
             time.sleep(5 * PAUSE)
@@ -68,7 +71,8 @@ def _headline(folder: Path, runs: Sequence[Standing]) -> Text:
 def _table(runs: Sequence[Standing]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="")
     for name in ("run", "state", "epoch", "loss", "images/s", "left", ""):
-        table.add_column(name, justify="right" if name in ("loss", "images/s", "left") else "left", no_wrap=True)
+        right = name in ("loss", "images/s", "left")
+        table.add_column(name, justify="right" if right else "left", no_wrap=bool(name))
     for run in runs:
         live = run.live if run.state in ("running", "stale") else {}
         epochs = f"/{live['epochs']}" if live.get("epochs") else ""

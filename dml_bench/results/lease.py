@@ -115,7 +115,8 @@ class Lease:
         with suppress(OSError, RunTaken):
             self.confirm()
             for holder in self._all():  # the dead before us first, so that ours guards them until they are gone
-                self._path(holder.generation).unlink(missing_ok=True)
+                if holder.generation <= self._generation:
+                    self._path(holder.generation).unlink(missing_ok=True)
 
     def confirm(self) -> None:
         """Make sure that the run is still ours.

@@ -96,7 +96,7 @@ def run_side_by_side(
         while waiting or pool.going:
             if waiting and pool.room and time.monotonic() - looked >= LOOK:
                 for run_id, record in _done_elsewhere(grid.folder, waiting):
-                    yield by_id[run_id], done_event(record)
+                    yield by_id[run_id], {**done_event(record), "elsewhere": True}
                 held = living(grid.folder)
                 for run_id in [run_id for run_id in waiting if run_id not in held]:
                     if pool.room:

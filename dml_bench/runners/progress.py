@@ -74,7 +74,8 @@ class GridProgress:
         self._show_grid()
         if run.run_id in self._tasks:
             self._bars.remove_task(self._tasks.pop(run.run_id))
-        self._print(f"[{self._done:{len(str(self._total))}}/{self._total}] {describe(run)}: {_outcome(event)}")
+        by = " (by another command)" if event.get("elsewhere") else ""
+        self._print(f"[{self._done:{len(str(self._total))}}/{self._total}] {describe(run)}: {_outcome(event)}{by}")
 
     def _show_grid(self) -> None:
         """Count runs that go on by the part of them that is done, so that the time left of all is known early."""
