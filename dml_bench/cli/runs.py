@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -170,8 +170,9 @@ def _run_all(console: Console, grid: Plan, todo: Sequence[Run], places: Sequence
     from dml_bench.runners.progress import GridProgress
 
     with GridProgress(console, len(todo)) as progress:
-        for item, event in run_side_by_side(grid, todo, places, timeout=timeout):
-            progress.show(item, event)
+        with closing(run_side_by_side(grid, todo, places, timeout=timeout)) as events:
+            for item, event in events:
+                progress.show(item, event)
 
 
 @contextmanager

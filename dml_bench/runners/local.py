@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dml_bench.errors import ResultsError, RunTaken
+from dml_bench.errors import DmlBenchError, ResultsError, RunTaken
 from dml_bench.flow import describe, execute, load_split
 from dml_bench.recipe.check import Run
 from dml_bench.recipe.reader import Source
@@ -79,7 +79,7 @@ def run(
 
 def run_side_by_side(
     grid: Plan, todo: Sequence[Run], devices: Sequence[str], *, timeout: float | None = None
-) -> Iterator[tuple[Run, Event]]:
+) -> Generator[tuple[Run, Event], None, None]:
     """Execute ``todo`` in worker processes, one per entry of ``devices``, and yield each run's events as they happen.
 
     The last event of a run is ``{"event": "done", "status": ..., "metrics": ..., "seconds": ...}``. A run whose worker
@@ -87,8 +87,11 @@ def run_side_by_side(
     on. Runs that other commands are doing are left to them, and done here if those die; at the end all are done.
 
     Raises:
+        DmlBenchError: if the time is none.
         ResultsError: if nothing can be written any more, such as on a full disk.
     """
+    if timeout is not None and timeout <= 0:
+        raise DmlBenchError(f"--timeout {timeout:g}: must be more than 0 seconds")
     by_id = {item.run_id: item for item in todo}
     waiting = {item.run_id: stamp(grid.folder, item.run_id) for item in todo}
     replaces, looked = dict(waiting), -LOOK

@@ -51,7 +51,7 @@ class GridProgress:
 
     def _move(self, run: Run, event: Mapping[str, Any]) -> None:
         epochs = run.recipe.training.epochs if run.recipe.training else 1
-        told = {
+        told: dict[str, Any] = {
             "epoch": f"epoch {event['epoch']}{f'/{epochs}' if epochs else ''}",
             "loss": f"loss {event['loss']:.3f}",
             "pace": f"{event['images_per_second']:,.0f} images/s",
