@@ -169,10 +169,10 @@ def _run_all(console: Console, grid: Plan, todo: Sequence[Run], places: Sequence
     from dml_bench.runners.local import run_side_by_side
     from dml_bench.runners.progress import GridProgress
 
-    with GridProgress(console, len(todo)) as progress:
-        with closing(run_side_by_side(grid, todo, places, timeout=timeout)) as events:
-            for item, event in events:
-                progress.show(item, event)
+    running = run_side_by_side(grid, todo, places, timeout=timeout)
+    with GridProgress(console, len(todo)) as progress, closing(running) as events:
+        for item, event in events:
+            progress.show(item, event)
 
 
 @contextmanager
