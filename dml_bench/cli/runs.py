@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,14 +57,14 @@ def run(
     With --data ./my_images the recipe is chosen from the images and written to DIR/recipe.yaml, ready to edit.
     """
     from dml_bench.results.outcome import choose_kinds, naming_full_disk
-    from dml_bench.runners.local import default_jobs
+    from dml_bench.runners.local import default_jobs, run_side_by_side
     from dml_bench.runners.plan import choose_devices, plan, workers
-    from dml_bench.runners.progress import describe
+    from dml_bench.runners.progress import GridProgress, describe
 
     console = terminal()
     source = _source(recipe, data, changes or ())
     grid = plan(source, changes=changes or (), out=out, data_root=data_root)
-    done = grid.done(choose_kinds(retry) if retry else ())
+    before, done = grid.stamps(), grid.done(choose_kinds(retry) if retry else ())
     todo = [item for item in grid.runs if force or item.run_id not in done]
     if dry_run:
         for item in grid.runs:
@@ -73,7 +73,7 @@ def run(
         return
     devices = choose_devices(device)
     places = workers(devices, jobs, default_jobs(todo, devices[0]))
-    with naming_full_disk(grid.folder), _stopping_cleanly(console, grid, todo):
+    with naming_full_disk(grid.folder), _stopping_cleanly(console, grid, todo, before):
         for name in dict.fromkeys(places):
             grid.ready(name)
         grid.same_data({} if force else done)
@@ -82,7 +82,10 @@ def run(
         _say_what_is_skipped(console, grid, done, todo)
         _announce(grid, todo if force else ())
         if todo:
-            _run_all(console, grid, todo, places, timeout)
+            running = run_side_by_side(grid, todo, places, replaces=before, timeout=timeout)
+            with GridProgress(console, len(todo)) as progress, closing(running) as events:
+                for item, event in events:
+                    progress.show(item, event)
         records = grid.records()
         with lock(grid.folder / ".report"):
             _report(console, records, grid.folder / "report")
@@ -165,27 +168,17 @@ def _announce(grid: Plan, anew: Sequence[Run]) -> None:
         forget(grid.folder, item.run_id)
 
 
-def _run_all(console: Console, grid: Plan, todo: Sequence[Run], places: Sequence[str], timeout: float | None) -> None:
-    from dml_bench.runners.local import run_side_by_side
-    from dml_bench.runners.progress import GridProgress
-
-    running = run_side_by_side(grid, todo, places, timeout=timeout)
-    with GridProgress(console, len(todo)) as progress, closing(running) as events:
-        for item, event in events:
-            progress.show(item, event)
-
-
 @contextmanager
-def _stopping_cleanly(console: Console, grid: Plan, todo: Sequence[Run]) -> Iterator[None]:
+def _stopping_cleanly(console: Console, grid: Plan, todo: Sequence[Run], before: Mapping[str, int]) -> Iterator[None]:
     """On Ctrl-C, SIGTERM and SIGHUP, give back what the ended workers held, and say how to go on."""
-    from dml_bench.results.store import prepare, stamp
+    from dml_bench.results.store import prepare
 
-    before = {item.run_id: stamp(grid.folder, item.run_id) for item in todo}
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
         prepare(grid.folder)
-        waiting = sum(stamp(grid.folder, run_id) == old for run_id, old in before.items())
+        now = grid.stamps()
+        waiting = sum(now[item.run_id] == before[item.run_id] for item in todo)
         with suppress(OSError):  # the terminal may be gone
             console.print(f"Stopped, {waiting} runs to go; the same command (without --force) goes on from here.")
         raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0)) from None

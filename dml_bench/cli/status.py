@@ -33,10 +33,12 @@ def status(
 ) -> None:
     """Say of each run whether it waits, runs (where, epoch, loss, time left), is done or failed, and why."""
     console = terminal()
+    if not console.is_terminal:
+        console.width = WIDE
     if not watch or not console.is_terminal:
         while True:
             found = _look(runs)
-            console.print(_page(found), width=None if console.is_terminal else WIDE, crop=False)
+            console.print(_page(found))
             if not watch or not _unfinished(found):
                 return
             time.sleep(5 * PAUSE)

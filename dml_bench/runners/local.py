@@ -64,10 +64,10 @@ def run(
     )
     where = choose_device(device)
     grid.ready(where)
+    replaces = grid.stamps()
     records = {} if force else grid.done()
     grid.same_data(records)
     todo = [item for item in grid.runs if item.run_id not in records]
-    replaces = {item.run_id: stamp(grid.folder, item.run_id) for item in todo}
     while todo:
         for item in todo:
             with suppress(RunTaken):
@@ -78,13 +78,25 @@ def run(
 
 
 def run_side_by_side(
-    grid: Plan, todo: Sequence[Run], devices: Sequence[str], *, timeout: float | None = None
+    grid: Plan,
+    todo: Sequence[Run],
+    devices: Sequence[str],
+    *,
+    replaces: Mapping[str, int] | None = None,
+    timeout: float | None = None,
 ) -> Generator[tuple[Run, Event], None, None]:
     """Execute ``todo`` in worker processes, one per entry of ``devices``, and yield each run's events as they happen.
 
     The last event of a run is ``{"event": "done", "status": ..., "metrics": ..., "seconds": ...}``. A run whose worker
     dies (killed, out of memory) or that takes longer than ``timeout`` seconds is recorded as failed, and the others go
     on. Runs that other commands are doing are left to them, and done here if those die; at the end all are done.
+
+    Args:
+        grid: the folder that results go to.
+        todo: the runs.
+        devices: torch devices; one that is named twice has two runs at once.
+        replaces: ``Plan.stamps`` of when ``todo`` was chosen; what is published since then is not done again.
+        timeout: seconds.
 
     Raises:
         DmlBenchError: if the time is none.
@@ -93,8 +105,8 @@ def run_side_by_side(
     if timeout is not None and timeout <= 0:
         raise DmlBenchError(f"--timeout {timeout:g}: must be more than 0 seconds")
     by_id = {item.run_id: item for item in todo}
-    waiting = {item.run_id: stamp(grid.folder, item.run_id) for item in todo}
-    replaces, looked = dict(waiting), -LOOK
+    replaces, looked = replaces or grid.stamps(), -LOOK
+    waiting = {item.run_id: replaces[item.run_id] for item in todo}
     with naming_full_disk(grid.folder), Pool(devices[: len(todo)], timeout) as pool:
         while waiting or pool.going:
             if waiting and pool.room and time.monotonic() - looked >= LOOK:

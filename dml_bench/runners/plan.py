@@ -23,7 +23,7 @@ from dml_bench.recipe.reader import Source, read_recipe
 from dml_bench.recipe.schema import Recipe
 from dml_bench.registry import Registry
 from dml_bench.results.record import RunRecord
-from dml_bench.results.store import find_run, prepare
+from dml_bench.results.store import find_run, prepare, stamp
 from dml_bench.training.budget import duration
 from dml_bench.training.groups import parameter_groups
 from dml_bench.training.listening import check_dropout, check_judge
@@ -47,6 +47,10 @@ class Plan:
         """
         found = {run.run_id: find_run(self.folder, run.run_id) for run in self.runs}
         return {key: record for key, record in found.items() if record and record.kind not in {"died", *retry}}
+
+    def stamps(self) -> dict[str, int]:
+        """Return ``store.stamp`` of each run: ask before ``done``, and what others publish afterwards is noticed."""
+        return {run.run_id: stamp(self.folder, run.run_id) for run in self.runs}
 
     def records(self) -> list[RunRecord]:
         """Return the published records in the order of the grid, with the options that tell them apart in it."""
