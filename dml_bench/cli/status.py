@@ -72,22 +72,27 @@ def _headline(folder: Path, runs: Sequence[Standing]) -> Text:
 
 def _table(runs: Sequence[Standing]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="")
-    for name in ("run", "state", "epoch", "loss", "images/s", "left", ""):
-        right = name in ("loss", "images/s", "left")
-        table.add_column(name, justify="right" if right else "left", no_wrap=bool(name))
+    begun = any(run.state in ("running", "stale") for run in runs)
+    for name in ("run", "state"):
+        table.add_column(name, no_wrap=True)
+    for name in ("epoch", "loss", "images/s", "left") if begun else ():
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column()
     for run in runs:
-        live = run.live if run.state in ("running", "stale") else {}
-        epochs = f"/{live['epochs']}" if live.get("epochs") else ""
-        table.add_row(
-            Text(run.label),
-            run.state,
-            f"{live['epoch']}{epochs}" if "epoch" in live else "",
-            f"{live['loss']:.3f}" if "loss" in live else "",
-            f"{live['images_per_second']:,.0f}" if "images_per_second" in live else "",
-            duration(live["left"]) if live.get("left") is not None else "",
-            Text(_note(run)),
-        )
+        table.add_row(Text(run.label), run.state, *(_pace(run) if begun else ()), Text(_note(run)))
     return table
+
+
+def _pace(run: Standing) -> tuple[str, str, str, str]:
+    """Write how far a run is and how fast it goes, as far as it is known."""
+    live = run.live if run.state in ("running", "stale") else {}
+    epochs = f"/{live['epochs']}" if live.get("epochs") else ""
+    return (
+        f"{live['epoch']}{epochs}" if "epoch" in live else "",
+        f"{live['loss']:.3f}" if "loss" in live else "",
+        f"{live['images_per_second']:,.0f}" if "images_per_second" in live else "",
+        duration(live["left"]) if live.get("left") is not None else "",
+    )
 
 
 def _note(run: Standing) -> str:

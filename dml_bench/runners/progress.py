@@ -23,7 +23,13 @@ class GridProgress:
     def __init__(self, console: Console, total: int) -> None:
         self._console, self._total, self._done = console, total, 0
         names = ("{task.description}", "{task.fields[epoch]}", "{task.fields[loss]}", "{task.fields[pace]}")
-        columns = (*map(TextColumn, names), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        columns = (
+            *map(TextColumn, names),
+            BarColumn(12),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
         self._bars = Progress(*columns, console=console, transient=True, speed_estimate_period=600)
         self._grid = self._bars.add_task("all runs", total=total, epoch=f"0/{total}", loss="", pace="")
         self._tasks: dict[str, TaskID] = {}
