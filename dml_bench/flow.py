@@ -44,7 +44,7 @@ from dml_bench.results.lease import Lease
 from dml_bench.results.live import Live, both
 from dml_bench.results.outcome import naming_full_disk, reason_of
 from dml_bench.results.record import RunRecord
-from dml_bench.results.store import publishing, stamp
+from dml_bench.results.store import mend, publishing, stamp
 from dml_bench.training.fit import EpochResult, fit
 from dml_bench.training.optimizers import OPTIMIZERS
 from dml_bench.training.precision import arithmetic
@@ -82,6 +82,7 @@ def execute(
         ResultsError: if nothing can be written; ``DiskFullError`` if that is the reason.
     """
     with naming_full_disk(folder), Lease(folder, run.run_id) as lease:
+        mend(folder, run.run_id)
         if replaces is not None and stamp(folder, run.run_id) != replaces:
             return RunRecord.read(folder / run.run_id / "record.json")
         return _attempt(run, folder, lease, device, tell)

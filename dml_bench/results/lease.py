@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from dml_bench.errors import RunTaken
+from dml_bench.errors import ResultsError, RunTaken
 from dml_bench.results.process import Process, this_process
 
 BEAT = 5.0
@@ -86,6 +86,7 @@ class Lease:
 
     Raises:
         RunTaken: on entering, if somebody alive holds the run.
+        ResultsError: on entering, if the folder cannot be written.
     """
 
     def __init__(self, folder: Path, run_id: str) -> None:
@@ -95,15 +96,11 @@ class Lease:
         self._heart = threading.Thread(target=self._beat, name=f"lease of {run_id}", daemon=True)
 
     def __enter__(self) -> Lease:
-        before = self._all()
-        if before and before[-1].alive(clock(self._folder)):
-            raise self._taken(before[-1])
-        self._generation = before[-1].generation + 1 if before else 1
-        self._make()
-        others = [holder for holder in self._all() if holder.token != self._token]
-        if [(h.generation, h.token) for h in others] != [(h.generation, h.token) for h in before]:
-            self._path(self._generation).unlink(missing_ok=True)  # others came and went meanwhile: look again later
-            raise self._taken(others[-1] if others else None)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._take()
+        except OSError as error:
+            raise ResultsError(f"{self._folder}: cannot write here: {error.strerror or error}") from error
         self._heart.start()
         return self
 
@@ -147,6 +144,17 @@ class Lease:
                 except (FileNotFoundError, RunTaken):
                     self._lost = True
                     return
+
+    def _take(self) -> None:
+        before = self._all()
+        if before and before[-1].alive(clock(self._folder)):
+            raise self._taken(before[-1])
+        self._generation = before[-1].generation + 1 if before else 1
+        self._make()
+        others = [holder for holder in self._all() if holder.token != self._token]
+        if [(h.generation, h.token) for h in others] != [(h.generation, h.token) for h in before]:
+            self._path(self._generation).unlink(missing_ok=True)  # others came and went meanwhile: look again later
+            raise self._taken(others[-1] if others else None)
 
     def _make(self) -> None:
         content = json.dumps({"process": asdict(this_process()), "token": self._token}).encode()

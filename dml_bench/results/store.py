@@ -46,12 +46,18 @@ def prepare(folder: Path) -> None:
 
 
 def _clear_up(folder: Path, run_id: str) -> None:
-    published, old, work = folder / run_id, folder / f".old-{run_id}", folder / f".work-{run_id}"
-    if old.exists():
-        shutil.rmtree(old) if published.exists() else old.rename(published)
+    mend(folder, run_id)
+    published, work = folder / run_id, folder / f".work-{run_id}"
     shutil.rmtree(folder / f".lost-{run_id}", ignore_errors=True)
     if published.exists() and work.exists() and not RunRecord.read(published / "record.json").may_go_on:
         shutil.rmtree(work)
+
+
+def mend(folder: Path, run_id: str) -> None:
+    """Put back what was there if a process was killed while it replaced a run."""
+    published, old = folder / run_id, folder / f".old-{run_id}"
+    if old.exists():
+        shutil.rmtree(old) if published.exists() else old.rename(published)
 
 
 def forget(folder: Path, run_id: str) -> None:

@@ -64,10 +64,11 @@ def survey(folder: Path) -> list[Standing]:
 
 
 def _standing(folder: Path, run_id: str, label: str, owner: Holder | None, now: float) -> Standing:
-    record, live = find_run(folder, run_id), read_live(folder / f".work-{run_id}")
-    name = label or (_label(record) if record else run_id)
+    live = read_live(folder / f".work-{run_id}")
     if owner and owner.alive(now):
-        return Standing(run_id, name, "running", live, owner, record)
+        return Standing(run_id, label or run_id, "running", live, owner)
+    record = find_run(folder, run_id)
+    name = label or (_label(record) if record else run_id)
     if record:
         return Standing(run_id, name, "done" if record.status == "ok" else "failed", record=record)
     return Standing(run_id, name, "stale" if owner else "waiting", live, owner)

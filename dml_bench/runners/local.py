@@ -17,7 +17,7 @@ from dml_bench.results.journal import Journal
 from dml_bench.results.lease import Lease, living
 from dml_bench.results.outcome import naming_full_disk
 from dml_bench.results.record import RunRecord
-from dml_bench.results.store import find_run, publishing, stamp
+from dml_bench.results.store import find_run, mend, publishing, stamp
 from dml_bench.runners.plan import Plan, choose_device, plan
 from dml_bench.runners.pool import Died, Pool
 
@@ -110,10 +110,12 @@ def run_side_by_side(
     with naming_full_disk(grid.folder), Pool(devices[: len(todo)], timeout) as pool:
         while waiting or pool.going:
             if waiting and pool.room and time.monotonic() - looked >= LOOK:
-                for run_id, record in _done_elsewhere(grid.folder, waiting):
-                    yield by_id[run_id], {**done_event(record), "elsewhere": True}
                 held = living(grid.folder)
-                for run_id in [run_id for run_id in waiting if run_id not in held]:
+                free = [run_id for run_id in waiting if run_id not in held]
+                for run_id, record in _done_elsewhere(grid.folder, {key: waiting[key] for key in free}):
+                    del waiting[run_id]
+                    yield by_id[run_id], {**done_event(record), "elsewhere": True}
+                for run_id in [run_id for run_id in free if run_id in waiting]:
                     if pool.room:
                         pool.order(run_id, _order(by_id[run_id], grid.folder, waiting.pop(run_id)))
                 looked = time.monotonic()
@@ -153,11 +155,10 @@ def done_event(record: RunRecord) -> dict[str, Any]:
     return {"event": "done", "status": record.status, "reason": record.reason, "metrics": dict(record.metrics)}
 
 
-def _done_elsewhere(folder: Path, waiting: dict[str, int]) -> Iterator[tuple[str, RunRecord]]:
-    """Take those runs out of ``waiting`` that another command has done meanwhile."""
-    for run_id, before in list(waiting.items()):
+def _done_elsewhere(folder: Path, stamps: Mapping[str, int]) -> Iterator[tuple[str, RunRecord]]:
+    """Yield those of some runs that nobody holds which another command has done meanwhile."""
+    for run_id, before in stamps.items():
         if stamp(folder, run_id) != before and (record := find_run(folder, run_id)):
-            del waiting[run_id]
             yield run_id, record
 
 
@@ -178,6 +179,7 @@ def lost(item: Run, folder: Path, death: Died, replaces: int | None = None) -> d
     record = journal.record("failed", {}, reason, died=not death.timed_out)
     try:
         with Lease(folder, item.run_id) as lease:
+            mend(folder, item.run_id)
             if replaces is not None and stamp(folder, item.run_id) != replaces:
                 return done_event(RunRecord.read(folder / item.run_id / "record.json"))
             earlier = find_run(folder, item.run_id)

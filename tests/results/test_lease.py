@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from dml_bench.errors import RunTaken
+from dml_bench.errors import ResultsError, RunTaken
 from dml_bench.results import lease as leases
 from dml_bench.results.lease import STALE, Lease, holders, living
 from dml_bench.results.process import Process, this_process
@@ -140,3 +140,10 @@ def test_of_many_who_want_a_run_never_two_have_it(tmp_path):
     assert turns
     assert max(most) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    said = "file/runs: cannot write here: Not a directory"
+    with pytest.raises(ResultsError, match=said), Lease(tmp_path / "file" / "runs", RUN):
+        pass
