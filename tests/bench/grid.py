@@ -63,6 +63,7 @@ def spend(command: list[str]) -> Cost:
     after = os.times()
     if done.returncode:
         raise SystemExit(done.stdout + done.stderr)
+    print(" ".join(command[:4]), round(time.perf_counter() - start, 1), file=sys.stderr)
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     return Cost(time.perf_counter() - start, cpu)
 
@@ -153,7 +154,7 @@ def plain(names: list[str]) -> None:
             loss = make()
             groups = {"trunk_optimizer": (model, training.optimizer["lr"])}
             if any(True for _ in loss.parameters()):
-                groups["metric_loss_optimizer"] = (loss, training.centers["lr"])
+                groups["metric_loss_optimizer"] = (loss, training.centers.lr)
             decay = training.optimizer["weight_decay"]
             optimizers = {
                 key: torch.optim.AdamW(part.parameters(), rate, weight_decay=decay)
