@@ -80,7 +80,7 @@ def test_two_commands_share_the_runs_of_a_folder(tmp_path):
 
 
 def test_what_a_killed_command_was_doing_is_done_by_the_other(tmp_path):
-    write(tmp_path, epochs=60, seeds="0")
+    write(tmp_path, epochs=40, seeds="0")
     runs = tmp_path / "runs/small"
     commands = {process.pid: process for process in (start("run", "small.yaml", cwd=tmp_path) for _ in range(2))}
     until(lambda: begun(runs), "the run")
@@ -96,17 +96,17 @@ def test_what_a_killed_command_was_doing_is_done_by_the_other(tmp_path):
 
 
 def test_a_run_that_takes_too_long_is_repeated_when_asked(tmp_path):
-    write(tmp_path, epochs=40, seeds="0")
-    code, out, _ = finish(start("run", "small.yaml", "--timeout", 0.5, cwd=tmp_path))
-    assert (code, "FAILED: timed out: not done within 0.5 s" in out) == (1, True)
+    write(tmp_path, epochs=20, seeds="0")
+    code, out, _ = finish(start("run", "small.yaml", "--timeout", 0.3, cwd=tmp_path))
+    assert (code, "FAILED: timed out: not done within 0.3 s" in out) == (1, True)
     (record,) = records(tmp_path / "runs/small")
     assert (record["status"], record["died"]) == ("failed", False)
     status = finish(start("status", "runs/small", cwd=tmp_path))
-    assert "timed out: not done within 0.5 s" in status[1]
-    for kind, todo in (("diverged", "0 runs to do"), ("timed-out", "1 runs to do")):
-        code, out, _ = finish(start("run", "small.yaml", "--retry", kind, cwd=tmp_path))
-        assert todo in out
-    assert code == 0
+    assert "timed out: not done within 0.3 s" in status[1]
+    for kind, todo in (("diverged", "done (failed): runs/small/"), ("timed-out,died", "would run: runs/small/")):
+        assert todo in finish(start("run", "small.yaml", "--retry", kind, "--dry-run", cwd=tmp_path))[1]
+    code, out, _ = finish(start("run", "small.yaml", "--retry", "failed", cwd=tmp_path))
+    assert (code, "1 runs to do" in out) == (0, True)
     assert [record["status"] for record in records(tmp_path / "runs/small")] == ["ok"]
     assert hidden(tmp_path / "runs/small") == []
 
