@@ -1,6 +1,6 @@
 """Measure a grid: two runs at once beside one, and processor time beside a plain loop over another library.
 
-``python tests/bench/grid.py`` takes three losses of the quickstart, ``python tests/bench/grid.py --all`` those nine of
+``python tests/bench/grid.py`` takes two losses of the quickstart, ``python tests/bench/grid.py --all`` those nine of
 its eleven that pytorch-metric-learning has; each with two seeds. Prints a page in Markdown.
 """
 
@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
-FEW = ("norm_softmax", "softtriple", "triplet_semihard")
+FEW = ("norm_softmax", "triplet_semihard")
 SEEDS = (0, 1)
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
@@ -42,9 +42,10 @@ reference rows), from the start of the command to the finished report, the cache
 Processor time is that of the command and all its processes, user and system, start and imports included. The plain
 loop is one process for all runs: the library's losses, its miners, `MPerClassSampler`, `trainers.MetricLossOnly` with
 images in memory and no worker processes, and `AccuracyCalculator(k="max_bin_count")` at the end of each run. Network,
-number format, batch size, epochs, steps, images, optimizer and cosine schedule are those of the recipe, and either has
-one thread for a run. The loop keeps nothing; ours keeps records, curves, embeddings and results per query, repeats
-k-means {restarts} times, and writes tables and plots.
+number format, batch size, epochs, steps, images, optimizer and cosine schedule are those of the recipe, and either
+has one thread for a run. Its SoftTriple goes without the regularizer, with which it came to NaN here. The loop keeps
+nothing; ours keeps records, curves, embeddings and results per query, repeats k-means {restarts} times, and writes
+tables and plots.
 """
 
 
@@ -90,18 +91,14 @@ def name_of(line: str) -> str:
 
 def rivals(classes: int, dim: int) -> dict:
     """Return what pytorch-metric-learning has of the quickstart: makers of a loss and a miner."""
-    from pytorch_metric_learning import losses, miners, regularizers
-
-    def softtriple():
-        merging = regularizers.SparseCentersRegularizer(classes, 5)
-        return losses.SoftTripleLoss(classes, dim, centers_per_class=5, weight_regularizer=merging, weight_reg_weight=2)
+    from pytorch_metric_learning import losses, miners
 
     return {
         "norm_softmax": (lambda: losses.NormalizedSoftmaxLoss(classes, dim), None),
         "am_softmax": (lambda: losses.CosFaceLoss(classes, dim, scale=20), None),
         "arcface": (lambda: losses.ArcFaceLoss(classes, dim, scale=30, margin=math.degrees(0.3)), None),
         "proxy_nca": (lambda: losses.ProxyNCALoss(classes, dim), None),
-        "softtriple": (softtriple, None),
+        "softtriple": (lambda: losses.SoftTripleLoss(classes, dim, centers_per_class=5), None),
         "contrastive": (lambda: losses.ContrastiveLoss(), None),
         "triplet_batch_hard": (lambda: losses.TripletMarginLoss(), miners.BatchHardMiner),
         "triplet_semihard": (
