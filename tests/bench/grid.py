@@ -43,9 +43,8 @@ Processor time is that of the command and all its processes, user and system, st
 loop is one process for all runs: the library's losses, its miners, `MPerClassSampler`, `trainers.MetricLossOnly` with
 images in memory and no worker processes, and `AccuracyCalculator(k="max_bin_count")` at the end of each run. Network,
 number format, batch size, epochs, steps, images, optimizer and cosine schedule are those of the recipe, and either
-has one thread for a run. Its SoftTriple goes without the regularizer, with which it came to NaN here. The loop keeps
-nothing; ours keeps records, curves, embeddings and results per query, repeats k-means {restarts} times, and writes
-tables and plots.
+has one thread for a run. Its SoftTriple goes without the regularizer. The loop keeps nothing; ours keeps records,
+curves, embeddings and results per query, repeats k-means {restarts} times, and writes tables and plots.
 """
 
 
