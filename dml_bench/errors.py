@@ -49,6 +49,14 @@ class ResultsError(DmlBenchError):
     """A results folder that cannot be read or written."""
 
 
+class DiskFullError(ResultsError):
+    """A full disk, which is no failure of a run: the grid stops, and goes on when there is room."""
+
+
+class RunTaken(DmlBenchError):  # noqa: N818  it is no mistake
+    """A run that another living process is doing."""
+
+
 class ContractError(DmlBenchError, AssertionError):
     """A loss that breaks a rule every loss obeys; a test that meets it has failed."""
 
@@ -59,6 +67,10 @@ class TrainingError(DmlBenchError):
     """A run that cannot go on, such as one whose loss is no longer finite. Recorded as a failed run."""
 
     exit_code = 1
+
+
+class DivergedError(TrainingError):
+    """A run whose loss or embeddings are no longer finite."""
 
 
 def dotted(path: Path) -> str:

@@ -25,7 +25,7 @@ from dml_bench.data.dataset import DATASETS, Split
 from dml_bench.data.folds import hold_out
 from dml_bench.data.samplers import SAMPLERS
 from dml_bench.data.subsets import SUBSETS, with_subsets
-from dml_bench.errors import DataError
+from dml_bench.errors import DataError, DiskFullError, RunTaken
 from dml_bench.evaluation.evaluate import Scores, evaluate
 from dml_bench.evaluation.extract import extract
 from dml_bench.evaluation.items import PairList
@@ -42,8 +42,11 @@ from dml_bench.recipe.reader import write_recipe
 from dml_bench.recipe.schema import Evaluation, Recipe, Training
 from dml_bench.results.attempts import begin_attempt, end_attempts
 from dml_bench.results.journal import Journal, Tell
+from dml_bench.results.lease import Lease
+from dml_bench.results.live import Live, both
+from dml_bench.results.outcome import naming_full_disk, reason_of
 from dml_bench.results.record import RunRecord
-from dml_bench.results.store import publishing
+from dml_bench.results.store import mend, publishing, stamp
 from dml_bench.training import assembly
 from dml_bench.training.checkpoint import Checkpoints, Stateful
 from dml_bench.training.fit import EpochResult, fit
@@ -71,6 +74,7 @@ def execute(
     tell: Tell = lambda event: None,
     checkpoint_every: int | None = None,
     on_checkpoint: Callable[[Path], None] = lambda path: None,
+    replaces: int | None = None,
 ) -> RunRecord:
     """Do one run and publish it as ``folder/<run id>``; a run that fails is published with its reason.
 
@@ -83,25 +87,51 @@ def execute(
         tell: receives progress events.
         checkpoint_every: optimizer steps between checkpoints; None for as often as takes about 2 percent of the time.
         on_checkpoint: is told of each checkpoint, a file in the hidden folder.
+        replaces: the ``store.stamp`` of what may be replaced; if something else is published there by now, somebody
+            else has done the run, and that record is returned. None replaces whatever there is.
+
+    Raises:
+        RunTaken: if somebody alive is doing the run, or took it over from this process.
+        ResultsError: if nothing can be written; ``DiskFullError`` if that is the reason.
     """
-    journal = Journal(run, _device_name(device), tell)
-    count = run.recipe.training.threads if run.recipe.training else 1
-    with publishing(folder, run.run_id) as work:
-        journal.attempts = begin_attempt(work)
+    with naming_full_disk(folder), Lease(folder, run.run_id) as lease:
+        mend(folder, run.run_id)
+        if replaces is not None and stamp(folder, run.run_id) != replaces:
+            return RunRecord.read(folder / run.run_id / "record.json")
+        return _attempt(run, folder, lease, device, tell, checkpoint_every, on_checkpoint)
+
+
+def _attempt(
+    run: Run,
+    folder: Path,
+    lease: Lease,
+    device: str,
+    tell: Tell,
+    checkpoint_every: int | None,
+    on_checkpoint: Callable[[Path], None],
+) -> RunRecord:
+    training = run.recipe.training
+    with publishing(folder, run.run_id, lease) as work:
+        attempts = begin_attempt(work)
+        live = Live(work, training.epochs if training else None)
+        journal = Journal(run, _device_name(device), both(lease.keep, live.hear, tell))
+        journal.attempts = attempts
 
         def save(data: str, parts: Mapping[str, Stateful]) -> Checkpoints:
             owner, told = {"run": run.run_id, "data": data}, (journal.warn, on_checkpoint, journal.resumed)
             return Checkpoints(work, owner, checkpoint_every, parts, *told)
 
         try:
-            with threads(count):
+            with threads(training.threads if training else 1), naming_full_disk(folder):
                 scores = _flow(run.recipe, torch.device(device), journal, work, save)
             record = journal.record("ok", scores)
-        except RankError:
+        except (DiskFullError, RunTaken, RankError):
             raise
         except Exception as error:
+            lease.confirm()
             journal.lines.append(traceback.format_exc())
-            record = journal.record("failed", {}, f"{type(error).__name__}: {error}")
+            record = journal.record("failed", {}, reason_of(error))
+        live.end()
         end_attempts(work)
         record.write(work)
         (work / "recipe.yaml").write_text(write_recipe(run.recipe), encoding="utf-8")

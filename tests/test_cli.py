@@ -67,10 +67,11 @@ def test_run_prints_the_table_and_writes_the_report(finished):
 
 def test_each_run_is_a_whole_folder(finished):
     folder, _ = finished
-    runs = [path for path in (folder / "runs" / "small").iterdir() if path.name != "report"]
+    runs = [path for path in (folder / "runs" / "small").glob("[!.]*") if path.name != "report"]
     assert len(runs) == 3 * 2 + 2 + 1
     for run in runs:
-        files = {"recipe.yaml", "record.json", "curve.csv", "log.txt", "embeddings.npz"}
+        files = {"recipe.yaml", "record.json", "curve.csv", "log.txt", "embeddings.npz", "per_query.npz"}
+        files |= {"checkpoint.pt"}
         assert {path.name for path in run.iterdir()} == files
         record = json.loads((run / "record.json").read_text())
         assert {"torch", "numpy", "faiss-cpu"} <= set(record["environment"]["packages"])
@@ -111,7 +112,7 @@ def test_dry_run_does_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_stopped_grid_goes_on(number, code, tmp_path):
     (tmp_path / "small.yaml").write_text(RECIPE.replace("epochs: 2", "epochs: 40"))
     command = [sys.executable, "-m", "dml_bench", "run", "small.yaml"]
@@ -131,9 +132,10 @@ def test_a_stopped_grid_goes_on(number, code, tmp_path):
     out, _ = process.communicate(timeout=60)
     assert process.returncode == code
     assert "goes on from here" in out
-    assert list(runs.glob(".*")) == []
-    again = dml_bench("run", "small.yaml", "--set", "training.epochs=1", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
+    assert list(runs.glob(".lease-*")) == []  # what was begun waits in .work-*
+    if number == signal.SIGTERM:
+        again = dml_bench("run", "small.yaml", "--set", "training.epochs=1", cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
 
 
 def test_a_diverged_run_is_recorded_and_the_others_go_on(tmp_path):
@@ -206,7 +208,9 @@ def run_without(modules, words, cwd):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, timeout=60)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["report", "--help"], ["list", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["run", "--help"], ["report", "--help"], ["status", "--help"], ["list", "--help"]]
+)
 def test_help_shows_an_example_and_loads_no_torch(words, tmp_path):
     done = run_without({"torch", "faiss", "pandas"}, words, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -217,3 +221,11 @@ def test_report_loads_no_torch(finished, tmp_path):
     folder, _ = finished
     done = run_without({"torch", "faiss", "sklearn"}, ["report", str(folder / "runs"), "-o", "out"], tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_status_loads_no_torch(finished, tmp_path):
+    folder, _ = finished
+    done = run_without({"torch", "faiss", "sklearn", "pandas"}, ["status", str(folder / "runs/small")], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "9 runs, 9 done" in done.stdout
+    assert done.stdout.count("recall@1 ") == 9

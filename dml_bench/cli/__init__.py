@@ -17,6 +17,7 @@ from dml_bench.errors import DmlBenchError
 # isort: off
 from dml_bench.cli import (  # noqa: F401
     runs,
+    status,
     tune,
     reported,
     diff,
@@ -36,7 +37,10 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Run the command line; exit 0 if all is well, 1 if a run failed, 2 on a user's mistake."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
             from dml_bench.runners.torchrun import together

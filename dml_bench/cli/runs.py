@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,12 +12,15 @@ import typer
 from rich.console import Console
 
 from dml_bench.cli.app import Changes, app, terminal
+from dml_bench.data.locks import lock
 from dml_bench.errors import RecipeError
 
 if TYPE_CHECKING:
     from dml_bench.recipe.check import Run
     from dml_bench.results.record import RunRecord
     from dml_bench.runners.plan import Plan
+    from dml_bench.runners.progress import GridProgress
+    from dml_bench.runners.trackers import Tracking
 
 
 @app.command(epilog="Example: dml-bench run recipes/quickstart.yaml --set training.epochs=3 --out runs/short")
@@ -29,12 +34,31 @@ def run(
     ] = None,
     changes: Changes = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the runs.  [default: runs/<recipe name>]")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device", "--devices", help="auto, cpu, cuda or cuda:N; several for several runs: cuda:0*2,cuda:1"
+        ),
+    ] = "auto",
     data_root: Annotated[
         Path | None,
         typer.Option(help="Folder that holds the data sets.  [default: the recipe's, then $DML_BENCH_DATA]"),
     ] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Runs at once.  [default: by cores]")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.0, help="What one run may take; then it counts as failed.")
+    ] = None,
+    retry: Annotated[
+        str | None,
+        typer.Option(metavar="KIND,...", help="Repeat what failed, or error, diverged, out-of-memory, timed-out only."),
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option(metavar="STEPS", min=1, help="Steps between checkpoints.  [default: 2 percent of the time]"),
+    ] = None,
+    track: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Show runs in tensorboard, mlflow or wandb; repeatable.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Repeat runs that are done already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
 ) -> None:
@@ -42,30 +66,48 @@ def run(
 
     With --data ./my_images the recipe is chosen from the images and written to DIR/recipe.yaml, ready to edit.
     """
-    from dml_bench.runners.local import default_jobs
-    from dml_bench.runners.plan import choose_device, plan
-    from dml_bench.runners.progress import describe
+    from dml_bench.ranks import launched
+    from dml_bench.results.outcome import choose_kinds, naming_full_disk
+    from dml_bench.runners.local import default_jobs, run_side_by_side
+    from dml_bench.runners.plan import choose_devices, plan, workers
+    from dml_bench.runners.progress import GridProgress, describe
+    from dml_bench.runners.torchrun import lead
+    from dml_bench.runners.trackers import Tracking
 
     console = terminal()
     source = _source(recipe, data, changes or ())
     grid = plan(source, changes=changes or (), out=out, data_root=data_root)
-    done = grid.done()
+    before, done = grid.stamps(), grid.done(choose_kinds(retry) if retry else ())
     todo = [item for item in grid.runs if force or item.run_id not in done]
     if dry_run:
         for item in grid.runs:
             state = "would run" if item in todo else f"done ({done[item.run_id].status})"
             console.print(f"{state}: {grid.folder / item.run_id}  {describe(item)}", highlight=False, soft_wrap=True)
         return
-    where = choose_device(device)
-    grid.ready(where)
-    grid.same_data({} if force else done)
-    if isinstance(source, dict):
-        _keep(console, source, changes or (), grid, force)
-    _say_what_is_skipped(console, grid, done, todo)
-    if todo:
-        _run_all(console, grid, todo, where, jobs or default_jobs(todo, where))
-    records = grid.records()
-    _report(console, records, grid.folder / "report")
+    devices = choose_devices(device)
+    places = workers(devices, jobs, default_jobs(todo, devices[0]))
+    with naming_full_disk(grid.folder), _stopping_cleanly(console, grid, todo, before):
+        for name in dict.fromkeys(places):
+            grid.ready(name)
+        grid.same_data({} if force else done)
+        if isinstance(source, dict):
+            _keep(console, source, changes or (), grid, force)
+        _say_what_is_skipped(console, grid, done, todo)
+        _announce(grid, todo if force else ())
+        if todo:
+            tracking = Tracking(track or (), grid.folder, partial(_note, console))
+            with GridProgress(console, len(todo)) as progress:
+                show = partial(_show, progress, tracking)
+                if launched()[1] > 1:
+                    lead(grid, todo, device, show, checkpoint_every)
+                else:
+                    how: dict[str, Any] = {"timeout": timeout, "checkpoint_every": checkpoint_every}
+                    with closing(run_side_by_side(grid, todo, places, replaces=before, **how)) as events:
+                        for item, event in events:
+                            show(item, event)
+        records = grid.records()
+        with lock(grid.folder / ".report"):
+            _report(console, records, grid.folder / "report")
     if isinstance(source, dict):
         _judge(console, records)
     if any(record.status == "failed" for record in records):
@@ -135,27 +177,41 @@ def _judge(console: Console, records: Sequence[RunRecord]) -> None:
         console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
-def _run_all(console: Console, grid: Plan, todo: Sequence[Run], device: str, jobs: int) -> None:
-    from dml_bench.ranks import launched
-    from dml_bench.results.store import prepare
-    from dml_bench.runners.local import run_side_by_side
-    from dml_bench.runners.progress import GridProgress
-    from dml_bench.runners.torchrun import lead
+def _show(progress: GridProgress, tracking: Tracking, item: Run, event: Mapping[str, Any]) -> None:
+    """Pass an event of a run on to whoever watches."""
+    progress.show(item, event)
+    tracking.show(item, event)
 
-    finished = 0
+
+def _note(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _announce(grid: Plan, anew: Sequence[Run]) -> None:
+    """Write what is planned, for ``dml-bench status``; runs that begin anew go on from no earlier attempt."""
+    from dml_bench.results.store import forget
+    from dml_bench.results.survey import write_plan
+    from dml_bench.runners.progress import describe
+
+    write_plan(grid.folder, grid.runs[0].recipe.name, {item.run_id: describe(item) for item in grid.runs})
+    for item in anew:
+        forget(grid.folder, item.run_id)
+
+
+@contextmanager
+def _stopping_cleanly(console: Console, grid: Plan, todo: Sequence[Run], before: Mapping[str, int]) -> Iterator[None]:
+    """On Ctrl-C, SIGTERM and SIGHUP, give back what the ended workers held, and say how to go on."""
+    from dml_bench.results.store import prepare
+
     try:
-        with GridProgress(console, len(todo)) as progress:
-            if launched()[1] > 1:
-                lead(grid, todo, device, progress.show)
-                return
-            for item, event in run_side_by_side(grid, list(todo), device, jobs):
-                progress.show(item, event)
-                finished += event["event"] == "done"
+        yield
     except (KeyboardInterrupt, SystemExit) as stop:
-        prepare(grid.folder)  # sweeps up what the ended workers left
-        waiting = len(todo) - finished
-        console.print(f"Stopped, {waiting} runs to go; the same command (without --force) goes on from here.")
-        raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from None
+        prepare(grid.folder)
+        now = grid.stamps()
+        waiting = sum(now[item.run_id] == before[item.run_id] for item in todo)
+        with suppress(OSError):  # the terminal may be gone
+            console.print(f"Stopped, {waiting} runs to go; the same command (without --force) goes on from here.")
+        raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else int(stop.code or 0)) from None
 
 
 def _say_what_is_skipped(console: Console, grid: Plan, done: dict[str, RunRecord], todo: Sequence[Run]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from dml_bench.errors import ResultsError
+from dml_bench.results.outcome import kind_of
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class RunRecord:
         recipe: the checked recipe with all defaults filled in.
         options: what sets this run apart: options of the loss that are not at their default, and other axes of the
             grid as dotted paths, such as ``{"scale": 30.0, "training.epochs": 5}``.
+        reason: why the run failed; it begins with one of ``outcome.KINDS``, such as ``diverged: ``.
         died: whether the run failed because its process died, which the recipe does not decide.
         metrics: metric name to value, shares in [0, 1]; ``nmi_restart_std`` stands beside ``nmi``, and so on. Empty
             if the run failed.
@@ -88,6 +90,18 @@ class RunRecord:
     def run_id(self) -> str:
         """The name of the run's folder."""
         return f"{self.recipe_id}-s{self.seed}"
+
+    @property
+    def kind(self) -> str:
+        """The kind of failure, one of ``outcome.KINDS``; empty if the run is ok."""
+        if self.status == "ok":
+            return ""
+        return "died" if self.died else kind_of(self.reason)
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether another attempt may go on from where the last one was: it was ended from outside."""
+        return self.kind in ("died", "timed out")
 
     def write(self, folder: Path) -> None:
         """Write ``record.json``, and the training curve once more as ``curve.csv``."""

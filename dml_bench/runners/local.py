@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dml_bench.errors import DmlBenchError, ResultsError, RunTaken
 from dml_bench.flow import describe, execute, load_split
 from dml_bench.recipe.check import Run
 from dml_bench.recipe.reader import Source
 from dml_bench.results.environment import available_cores
 from dml_bench.results.journal import Journal
+from dml_bench.results.lease import Lease, living
+from dml_bench.results.outcome import naming_full_disk
 from dml_bench.results.record import RunRecord
-from dml_bench.results.store import find_run, publishing
+from dml_bench.results.store import find_run, forget, mend, publishing, stamp
 from dml_bench.runners.plan import Plan, choose_device, plan
 from dml_bench.runners.pool import Died, Pool
 
 Event = Mapping[str, Any]
+
+LOOK = 1.0
+"""Seconds between two looks at what other commands are doing in the same folder."""
 
 
 def run(
@@ -27,6 +35,7 @@ def run(
     device: str = "auto",
     data_root: Path | str | None = None,
     force: bool = False,
+    checkpoint_every: int | None = None,
 ) -> list[RunRecord]:
     """Run every run of a recipe that is not done yet, one after the other in this process.
 
@@ -37,6 +46,7 @@ def run(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         data_root: the folder that holds the data sets.
         force: repeat runs that are done already.
+        checkpoint_every: optimizer steps between checkpoints; see ``flow.execute``.
 
     Returns:
         The records of all runs of the recipe, those done earlier included, in the order of the grid.
@@ -56,25 +66,90 @@ def run(
     )
     where = choose_device(device)
     grid.ready(where)
+    replaces = grid.stamps()
     records = {} if force else grid.done()
     grid.same_data(records)
-    for item in grid.runs:
-        if item.run_id not in records:
-            records[item.run_id] = execute(item, grid.folder, device=where)
+    todo = [item for item in grid.runs if item.run_id not in records]
+    for item in todo if force else ():
+        forget(grid.folder, item.run_id)
+    while todo:
+        for item in todo:
+            with suppress(RunTaken):
+                how: dict[str, Any] = {"replaces": replaces[item.run_id], "checkpoint_every": checkpoint_every}
+                records[item.run_id] = execute(item, grid.folder, device=where, **how)
+        todo = [item for item in todo if item.run_id not in records]
+        time.sleep(LOOK if todo else 0)
     return [records[item.run_id] for item in grid.runs]
 
 
-def run_side_by_side(grid: Plan, todo: list[Run], device: str, jobs: int) -> Iterator[tuple[Run, Event]]:
-    """Execute ``todo`` in ``jobs`` worker processes and yield each run's events as they happen.
+def run_side_by_side(
+    grid: Plan,
+    todo: Sequence[Run],
+    devices: Sequence[str],
+    *,
+    replaces: Mapping[str, int] | None = None,
+    timeout: float | None = None,
+    checkpoint_every: int | None = None,
+) -> Generator[tuple[Run, Event], None, None]:
+    """Execute ``todo`` in worker processes, one per entry of ``devices``, and yield each run's events as they happen.
 
     The last event of a run is ``{"event": "done", "status": ..., "metrics": ..., "seconds": ...}``. A run whose worker
-    dies (killed, out of memory) is recorded as failed, and the others go on.
+    dies (killed, out of memory) or that takes longer than ``timeout`` seconds is recorded as failed, and the others go
+    on. Runs that other commands are doing are left to them, and done here if those die; at the end all are done.
+
+    Args:
+        grid: the folder that results go to.
+        todo: the runs.
+        devices: torch devices; one that is named twice has two runs at once.
+        replaces: ``Plan.stamps`` of when ``todo`` was chosen; what is published since then is not done again.
+        timeout: seconds.
+        checkpoint_every: optimizer steps between checkpoints; see ``flow.execute``.
+
+    Raises:
+        DmlBenchError: if the time is none.
+        ResultsError: if nothing can be written any more, such as on a full disk.
     """
+    if timeout is not None and timeout <= 0:
+        raise DmlBenchError(f"--timeout {timeout:g}: must be more than 0 seconds")
     by_id = {item.run_id: item for item in todo}
-    with Pool(min(jobs, len(todo))) as pool:
-        for run_id, event in pool.map({item.run_id: _order(item, grid.folder, device) for item in todo}):
-            item = by_id[run_id]
-            yield item, _lost(item, grid.folder, device, event) if isinstance(event, Died) else event
+    replaces, looked = replaces or grid.stamps(), -LOOK
+    waiting = {item.run_id: replaces[item.run_id] for item in todo}
+    with naming_full_disk(grid.folder), Pool(devices[: len(todo)], timeout) as pool:
+        while waiting or pool.going:
+            if waiting and pool.room and time.monotonic() - looked >= LOOK:
+                held = living(grid.folder)
+                free = [run_id for run_id in waiting if run_id not in held]
+                for run_id, record in _done_elsewhere(grid.folder, {key: waiting[key] for key in free}):
+                    del waiting[run_id]
+                    yield by_id[run_id], {**done_event(record), "elsewhere": True}
+                for run_id in [run_id for run_id in free if run_id in waiting]:
+                    if pool.room:
+                        more = {"replaces": waiting.pop(run_id), "checkpoint_every": checkpoint_every}
+                        pool.order(run_id, _order(by_id[run_id], grid.folder, **more))
+                looked = time.monotonic()
+            if (found := pool.event(LOOK)) is None:
+                continue
+            run_id, event = found
+            if isinstance(event, Died):
+                event = lost(by_id[run_id], grid.folder, event, replaces[run_id])
+            if event["event"] == "stopped":
+                raise ResultsError(event["reason"])
+            if event["event"] == "taken":
+                waiting[run_id] = replaces[run_id]
+                continue
+            if event["event"] == "done":
+                looked = -LOOK
+            yield by_id[run_id], event
+
+
+def outcome(run: Run, folder: Path, **how: Any) -> dict[str, Any]:
+    """Execute a run and return the event that ends it: ``done``, ``taken`` by somebody else, or ``stopped``."""
+    try:
+        return done_event(execute(run, folder, **how))
+    except RunTaken as error:
+        return {"event": "taken", "reason": str(error)}
+    except ResultsError as error:
+        return {"event": "stopped", "reason": str(error)}
 
 
 def default_jobs(runs: Iterable[Run], device: str) -> int:
@@ -88,20 +163,38 @@ def done_event(record: RunRecord) -> dict[str, Any]:
     return {"event": "done", "status": record.status, "reason": record.reason, "metrics": dict(record.metrics)}
 
 
-def _order(item: Run, folder: Path, device: str) -> dict[str, Any]:
+def _done_elsewhere(folder: Path, stamps: Mapping[str, int]) -> Iterator[tuple[str, RunRecord]]:
+    """Yield those of some runs that nobody holds which another command has done meanwhile."""
+    for run_id, before in stamps.items():
+        if stamp(folder, run_id) != before and (record := find_run(folder, run_id)):
+            yield run_id, record
+
+
+def _order(item: Run, folder: Path, **how: Any) -> dict[str, Any]:
     """Return what a worker needs to know."""
     document = {"recipe": item.recipe.document(), "options": dict(item.options)}
-    return {**document, "folder": str(folder.resolve()), "device": device}
+    return {**document, "folder": str(folder.resolve()), "how": how}
 
 
-def _lost(item: Run, folder: Path, device: str, death: Died) -> dict[str, Any]:
-    """Record a run whose process died, unless a good record of an earlier time would be lost."""
-    journal = Journal(item, device, lambda event: None)
+def lost(item: Run, folder: Path, death: Died, replaces: int | None = None) -> dict[str, Any]:
+    """Record a run whose process died or whose time was up, unless a good record of an earlier time would be lost.
+
+    What it left in its hidden folder stays there, for the next attempt to go on from.
+    """
+    journal = Journal(item, death.device, lambda event: None)
     journal.data = describe(load_split(item.recipe))
-    record = journal.record("failed", {}, f"the run's process died: {death.reason}", died=True)
-    earlier = find_run(folder, item.run_id)
-    if earlier is None or earlier.status == "failed":
-        with publishing(folder, item.run_id) as work:
-            record.write(work)
-            (work / "log.txt").write_text(death.stderr, encoding="utf-8")
+    reason = f"timed out: {death.reason}" if death.timed_out else f"died: the run's process was {death.reason}"
+    record = journal.record("failed", {}, reason, died=not death.timed_out)
+    try:
+        with Lease(folder, item.run_id) as lease:
+            mend(folder, item.run_id)
+            if replaces is not None and stamp(folder, item.run_id) != replaces:
+                return done_event(RunRecord.read(folder / item.run_id / "record.json"))
+            earlier = find_run(folder, item.run_id)
+            if earlier is None or earlier.status == "failed":
+                with publishing(folder, item.run_id, lease, hidden="lost") as hidden:
+                    record.write(hidden)
+                    (hidden / "log.txt").write_text(death.stderr, encoding="utf-8")
+    except RunTaken:  # by a command that noticed before us
+        return {"event": "taken", "reason": reason}
     return done_event(record)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from dml_bench.recipe.reader import Source, read_recipe
 from dml_bench.recipe.schema import Recipe
 from dml_bench.registry import Registry
 from dml_bench.results.record import RunRecord
-from dml_bench.results.store import find_run, prepare
+from dml_bench.results.store import find_run, prepare, stamp
 from dml_bench.training.budget import duration
 from dml_bench.training.groups import parameter_groups
 from dml_bench.training.listening import check_dropout, check_judge
@@ -38,10 +39,18 @@ class Plan:
     runs: tuple[Run, ...]
     folder: Path
 
-    def done(self) -> dict[str, RunRecord]:
-        """Return the records of the runs that need not be repeated, by run id; not those whose process died."""
+    def done(self, retry: Collection[str] = ()) -> dict[str, RunRecord]:
+        """Return the records of the runs that need not be repeated, by run id.
+
+        Args:
+            retry: kinds of failure that are to be repeated, of ``outcome.KINDS``, besides those whose process died.
+        """
         found = {run.run_id: find_run(self.folder, run.run_id) for run in self.runs}
-        return {run_id: record for run_id, record in found.items() if record and not record.died}
+        return {key: record for key, record in found.items() if record and record.kind not in {"died", *retry}}
+
+    def stamps(self) -> dict[str, int]:
+        """Return ``store.stamp`` of each run: ask before ``done``, and what others publish afterwards is noticed."""
+        return {run.run_id: stamp(self.folder, run.run_id) for run in self.runs}
 
     def records(self) -> list[RunRecord]:
         """Return the published records in the order of the grid, with the options that tell them apart in it."""
@@ -156,3 +165,38 @@ def choose_device(name: str) -> str:
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         raise DmlBenchError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
     return name
+
+
+def choose_devices(names: str) -> list[str]:
+    """Return one torch device per worker: ``cuda:0*2,cuda:1`` has two runs at once on the first GPU.
+
+    Raises:
+        DmlBenchError: if a name is no device of this machine, or it is said that none of it is used.
+    """
+    devices: list[str] = []
+    for word in names.split(","):
+        match = re.fullmatch(r"\s*(?P<name>[a-z0-9:]+?)\s*(\*\s*(?P<times>[1-9]\d*))?\s*", word)
+        if match is None:
+            raise DmlBenchError(
+                f"--devices {names}: {word!r} must be a device, such as cuda:0, or cuda:0*2 for two runs"
+            )
+        devices += [choose_device(match["name"])] * int(match["times"] or 1)
+    return devices
+
+
+def workers(devices: Sequence[str], jobs: int | None, default: int) -> list[str]:
+    """Return the device of each worker.
+
+    Args:
+        devices: a single one is shared by all workers; of several, each entry has one worker.
+        jobs: how many workers there are to be; None for the usual number.
+        default: the usual number on a single device.
+
+    Raises:
+        DmlBenchError: if more workers are asked for than there are entries.
+    """
+    if len(devices) == 1:
+        return [*devices] * (jobs or default)
+    if jobs and jobs > len(devices):
+        raise DmlBenchError(f"--jobs {jobs}: --devices names {len(devices)} places; cuda:0*2 has two runs on one GPU")
+    return [*devices][:jobs]

@@ -1,4 +1,4 @@
-"""Worker processes, each doing one order after the other; the death of one harms no other.
+"""Worker processes, each doing one order after the other on the device it was leased; the death of one harms no other.
 
 Workers are fresh interpreters: a fork after OpenMP work hangs, and thread counts must be set before libraries load.
 """
@@ -13,9 +13,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -25,19 +26,27 @@ START = "import sys; sys.path[:] = sys.argv[1].split('\\n'); from dml_bench.runn
 
 @dataclass(frozen=True)
 class Died:
-    """A worker is gone: why, and the end of what it wrote to standard error."""
+    """A worker is gone: why, the end of what it wrote to standard error, its device, and whether its time was up."""
 
     reason: str
     stderr: str
+    device: str = "cpu"
+    timed_out: bool = False
 
 
 class Pool:
-    """At most ``size`` worker processes; use as a context manager, which ends them."""
+    """Worker processes, as many as ``devices`` are named; use as a context manager, which ends them.
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    Args:
+        devices: what each worker computes on; one that is named twice is shared by two.
+        timeout: seconds that an order may take, counted from its first event; then its worker is killed.
+    """
+
+    def __init__(self, devices: Sequence[str], timeout: float | None = None) -> None:
+        self._free, self._timeout = list(devices), timeout
         self._events: queue.Queue[tuple[_Worker, Any]] = queue.Queue()
-        self._workers: list[_Worker] = []
+        self._idle: list[_Worker] = []
+        self._busy: dict[_Worker, str] = {}
 
     def __enter__(self) -> Pool:
         return self
@@ -45,44 +54,71 @@ class Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for worker in self._workers:
+        workers = [*self._idle, *self._busy]
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
             worker.stop()
 
-    def map(self, orders: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
-        """Execute ``orders`` and yield (key, event) as events come; a ``done`` event or ``Died`` ends each key."""
-        waiting = list(orders.items())
-        busy: dict[_Worker, str] = {}
-        while waiting and len(busy) < self._size:
-            self._start(busy, *waiting.pop(0))
-        while busy:
-            worker, event = self._events.get()
-            if worker not in busy:
-                continue  # an idle worker that has ended
-            key = busy[worker]
-            yield key, event
-            if isinstance(event, Died):
-                del busy[worker]
-                worker.stop()
-                self._workers.remove(worker)
-                if waiting:
-                    self._start(busy, *waiting.pop(0))
-            elif event["event"] == "done":
-                del busy[worker]
-                if waiting:
-                    busy[worker] = waiting[0][0]
-                    worker.order(waiting.pop(0)[1])
+    @property
+    def room(self) -> bool:
+        """Whether another order can be taken."""
+        return bool(self._free or self._idle)
 
-    def _start(self, busy: dict[_Worker, str], key: str, order: Mapping[str, Any]) -> None:
-        worker = _Worker(self._events)
-        self._workers.append(worker)
-        busy[worker] = key
+    @property
+    def going(self) -> bool:
+        """Whether orders are being executed."""
+        return bool(self._busy)
+
+    def order(self, key: str, order: Mapping[str, Any]) -> None:
+        """Have an order executed by a worker that is idle or new, on its device; there must be ``room``."""
+        worker = self._idle.pop() if self._idle else _Worker(self._events, self._free.pop(0))
+        self._busy[worker] = key
         worker.order(order)
+
+    def event(self, wait: float) -> tuple[str, Any] | None:
+        """Return the next (key, event) within ``wait`` seconds; an event with ``ends`` or ``Died`` ends a key."""
+        self._end_late_ones()
+        try:
+            worker, event = self._events.get(timeout=min([wait, *self._times_left()]))
+        except queue.Empty:
+            return None
+        key = self._busy.get(worker)
+        if isinstance(event, Died):
+            self._busy.pop(worker, None)
+            self._idle = [other for other in self._idle if other is not worker]
+            self._free.append(worker.device)
+            worker.stop()
+            event = replace(event, device=worker.device)
+            if worker.late:
+                event = replace(event, timed_out=True, reason=f"not done within {self._timeout:g} s")
+        elif event.get("ends"):
+            del self._busy[worker]
+            if not worker.late:
+                self._idle.append(worker)
+        return None if key is None else (key, event)
+
+    def _times_left(self) -> list[float]:
+        began = [worker.began for worker in self._busy if worker.began is not None and not worker.late]
+        now = time.monotonic()
+        return [max(0.0, start + self._timeout - now) for start in began] if self._timeout else []
+
+    def _end_late_ones(self) -> None:
+        for worker in self._busy:
+            if self._timeout and worker.began is not None and time.monotonic() - worker.began >= self._timeout:
+                worker.late = True
+                worker.kill()
 
 
 class _Worker:
-    """One process, and a thread that turns its output into events."""
+    """One process, and a thread that turns its output into events.
 
-    def __init__(self, events: queue.Queue[tuple[_Worker, Any]]) -> None:
+    ``began`` is when the first event of the present order came, ``late`` whether it was killed for taking too long.
+    """
+
+    def __init__(self, events: queue.Queue[tuple[_Worker, Any]], device: str) -> None:
+        self.device, self.late = device, False
+        self.began: float | None = None
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-c", START, "\n".join(sys.path)],
@@ -99,13 +135,18 @@ class _Worker:
 
     def order(self, order: Mapping[str, Any]) -> None:
         """Hand the worker its next order."""
+        self.began, order = None, {**order, "device": self.device}
         with suppress(BrokenPipeError):  # it is dead, and the listening thread says so
             self._pipe.write(json.dumps(order) + "\n")
             self._pipe.flush()
 
-    def stop(self) -> None:
-        """End the process, whatever it is doing, and let go of its files."""
+    def kill(self) -> None:
+        """End the process, whatever it is doing."""
         self._process.kill()
+
+    def stop(self) -> None:
+        """End the process and let go of its files."""
+        self.kill()
         self._process.wait()
         self._listener.join()
         with suppress(BrokenPipeError):
@@ -121,7 +162,9 @@ class _Worker:
     def _listen(self, events: queue.Queue[tuple[_Worker, Any]]) -> None:
         try:
             for line in self._process.stdout or ():
-                events.put((self, json.loads(line)))
+                event = json.loads(line)
+                self.began = time.monotonic() if self.began is None else self.began
+                events.put((self, event))
         except ValueError:  # a line cut off in the middle
             self._process.kill()
         code = self._process.wait()

@@ -1,4 +1,4 @@
-"""What a person sees while a grid runs: bars on a terminal, plain lines elsewhere."""
+"""What a person sees while a grid runs: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,11 +22,19 @@ class GridProgress:
 
     def __init__(self, console: Console, total: int) -> None:
         self._console, self._total, self._done = console, total, 0
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"))
-        self._bars = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, transient=True)
-        self._grid = self._bars.add_task("all runs", total=total, note="")
+        names = ("{task.description}", "{task.fields[epoch]}", "{task.fields[loss]}", "{task.fields[pace]}")
+        columns = (
+            *map(TextColumn, names),
+            BarColumn(12),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        self._bars = Progress(*columns, console=console, transient=True, speed_estimate_period=600)
+        self._grid = self._bars.add_task("all runs", total=total, epoch=f"0/{total}", loss="", pace="")
         self._tasks: dict[str, TaskID] = {}
         self._told: dict[str, float] = {}
+        self._parts: dict[str, float] = {}
 
     def __enter__(self) -> GridProgress:
         if self._console.is_terminal:
@@ -44,28 +52,45 @@ class GridProgress:
             self._finish(run, event)
         elif event["event"] == "step":
             self._move(run, event)
+        elif event["event"] == "warning":
+            self._print(f"         {describe(run)}: {event['line']}")
+        elif event["event"] == "resumed":
+            self._print(f"         {describe(run)}: goes on after step {event['steps']}")
         elif event["event"] == "phase" and run.run_id in self._tasks:
-            self._bars.update(self._tasks[run.run_id], note=event["phase"])
+            self._bars.update(self._tasks[run.run_id], pace=event["phase"])
 
     def _move(self, run: Run, event: Mapping[str, Any]) -> None:
         epochs = run.recipe.training.epochs if run.recipe.training else 1
-        where = f"epoch {event['epoch']}{f'/{epochs}' if epochs else ''}"
-        note = f"{where}  loss {event['loss']:.3f}  {event['images_per_second']:,.0f} images/s"
+        told: dict[str, Any] = {
+            "epoch": f"epoch {event['epoch']}{f'/{epochs}' if epochs else ''}",
+            "loss": f"loss {event['loss']:.3f}",
+            "pace": f"{event['images_per_second']:,.0f} images/s",
+        }
+        done = event["epoch"] - 1 + event["step"] / event["steps"]
         if run.run_id not in self._tasks:
-            self._tasks[run.run_id] = self._bars.add_task(describe(run), total=epochs, note=note)
-        self._bars.update(
-            self._tasks[run.run_id], completed=event["epoch"] - 1 + event["step"] / event["steps"], note=note
-        )
+            self._tasks[run.run_id] = self._bars.add_task(describe(run), total=epochs, completed=0, **told)
+            self._parts[run.run_id] = 0.0
+        self._bars.update(self._tasks[run.run_id], completed=done, **told)
+        if epochs:
+            self._parts[run.run_id] = min(1.0, done / epochs)
+            self._show_grid()
         if not self._console.is_terminal and time.monotonic() - self._told.get(run.run_id, 0) > PAUSE:
             self._told[run.run_id] = time.monotonic()
-            self._print(f"         {describe(run)}: {note}")
+            self._print(f"         {describe(run)}: {'  '.join(told.values())}")
 
     def _finish(self, run: Run, event: Mapping[str, Any]) -> None:
         self._done += 1
-        self._bars.update(self._grid, advance=1)
+        self._parts.pop(run.run_id, None)
+        self._show_grid()
         if run.run_id in self._tasks:
             self._bars.remove_task(self._tasks.pop(run.run_id))
-        self._print(f"[{self._done:{len(str(self._total))}}/{self._total}] {describe(run)}: {_outcome(event)}")
+        by = " (by another command)" if event.get("elsewhere") else ""
+        self._print(f"[{self._done:{len(str(self._total))}}/{self._total}] {describe(run)}: {_outcome(event)}{by}")
+
+    def _show_grid(self) -> None:
+        """Count runs that go on by the part of them that is done, so that the time left of all is known early."""
+        done = self._done + sum(self._parts.values())
+        self._bars.update(self._grid, completed=done, epoch=f"{self._done}/{self._total}")
 
     def _print(self, text: str) -> None:
         self._console.print(escape(text), highlight=False, soft_wrap=True)

@@ -48,7 +48,13 @@ def together(command: Callable[[], object]) -> None:
         _board().write(f"order/{next(_numbers)}", None)
 
 
-def lead(grid: Plan, todo: Sequence[Run], device: str, show: Callable[[Run, Mapping[str, Any]], None]) -> None:
+def lead(
+    grid: Plan,
+    todo: Sequence[Run],
+    device: str,
+    show: Callable[[Run, Mapping[str, Any]], None],
+    checkpoint_every: int | None = None,
+) -> None:
     """Execute ``todo``, one run after the other, each on all ranks; ``show`` receives every run's events.
 
     Args:
@@ -56,6 +62,7 @@ def lead(grid: Plan, todo: Sequence[Run], device: str, show: Callable[[Run, Mapp
         todo: what is to be done.
         device: ``cpu``, or ``cuda`` for a GPU per rank.
         show: as of a progress display.
+        checkpoint_every: optimizer steps between checkpoints; see ``flow.execute``.
 
     Raises:
         RankError: if another rank is gone, or did not end a run as this one did.
@@ -71,7 +78,9 @@ def lead(grid: Plan, todo: Sequence[Run], device: str, show: Callable[[Run, Mapp
             if not dist.is_initialized():
                 stack.enter_context(joined(_store(), 0, count, torch.device(where)))
             begin(f"run/{number}")
-            record = execute(item, grid.folder, device=where, tell=partial(show, item))
+            record = execute(
+                item, grid.folder, device=where, tell=partial(show, item), checkpoint_every=checkpoint_every
+            )
             show(item, done_event(record))
             board.write(f"ended/{number}", record.status)
             for other in range(1, count):

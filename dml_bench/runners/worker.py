@@ -24,10 +24,9 @@ def main() -> None:
     orders: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
 
-    from dml_bench.flow import execute
     from dml_bench.recipe.check import Run
     from dml_bench.recipe.schema import Recipe
-    from dml_bench.runners.local import done_event
+    from dml_bench.runners.local import outcome
 
     def tell(event: Mapping[str, Any]) -> None:
         out.write(json.dumps(event) + "\n")
@@ -36,10 +35,11 @@ def main() -> None:
     while True:
         order = json.loads(orders.get())
         run = Run(Recipe.model_validate(order["recipe"]), order["options"])
-        tell(done_event(execute(run, Path(order["folder"]), device=order["device"], tell=_sparsely(tell))))
+        how = {"device": order["device"], "tell": sparsely(tell), **order["how"]}
+        tell({**outcome(run, Path(order["folder"]), **how), "ends": True})
 
 
-def _sparsely(tell: Any, pause: float = 0.2) -> Any:
+def sparsely(tell: Any, pause: float = 0.2) -> Any:
     """Pass on every event but steps that follow the last one told within ``pause`` seconds."""
     last = 0.0
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dml_bench import ranks
-from dml_bench.errors import OptionError, Problem, TrainingError
+from dml_bench.errors import DivergedError, OptionError, Problem, TrainingError
 from dml_bench.losses.loss import Loss
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.schema import Training
@@ -69,7 +69,7 @@ class Learner:
         the whole batch.
 
         Raises:
-            TrainingError: if the network's output or the loss is not finite.
+            DivergedError: if the network's output or the loss is not finite.
         """
         seed = derive_seed(self.seed, "step", epoch, step)
         parts = self._parts(images)
@@ -194,4 +194,4 @@ def _check_clipping(settings: Training, sparse: bool) -> None:
 def _check_finite(what: str, values: Tensor, epoch: int, step: int) -> None:
     if not values.detach().isfinite().all():
         where = f"in epoch {epoch}, step {step + 1}"
-        raise TrainingError(f"{what} is not finite {where}: try a lower learning rate, scale or margin")
+        raise DivergedError(f"{what} is not finite {where}: try a lower learning rate, scale or margin")

@@ -1,10 +1,12 @@
 import json
+import os
 
 import pytest
 
 from dml_bench.errors import ResultsError
+from dml_bench.results.lease import Lease
 from dml_bench.results.record import Epoch, RunRecord
-from dml_bench.results.store import find_run, prepare, publishing, read_runs
+from dml_bench.results.store import find_run, forget, prepare, publishing, read_runs, stamp
 
 
 def record(seed=0, **changes):
@@ -120,3 +122,33 @@ def test_a_folder_that_vanishes_is_a_clear_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ResultsError, match="0123456789ab-s0: the run cannot be published: Not a directory"):
         publish(tmp_path / "file", record())
+
+
+def test_hidden_folders_of_finished_runs_go_and_others_stay(tmp_path):
+    failed = {"status": "failed", "metrics": {}}
+    publish(tmp_path, record())
+    publish(tmp_path, record(seed=1, **failed, reason="diverged: x"))
+    publish(tmp_path, record(seed=2, **failed, reason="died: killed", died=True))
+    publish(tmp_path, record(seed=3, **failed, reason="timed out: x"))
+    publish(tmp_path, record(seed=4))
+    for seed in range(6):
+        (tmp_path / f".work-0123456789ab-s{seed}").mkdir()
+    (tmp_path / ".lost-0123456789ab-s0").mkdir()
+    (tmp_path / ".lease-0123456789ab-s0-3").touch()
+    os.utime(tmp_path / ".lease-0123456789ab-s0-3", (0, 0))
+    with Lease(tmp_path, "0123456789ab-s4"):
+        prepare(tmp_path)
+        kept = sorted(path.name[-1] for path in tmp_path.glob(".work-*"))
+        assert kept == ["2", "3", "4", "5"]  # may go on; held; not published
+        forget(tmp_path, "0123456789ab-s4")
+        forget(tmp_path, "0123456789ab-s5")
+        assert sorted(path.name[-1] for path in tmp_path.glob(".work-*")) == ["2", "3", "4"]
+    assert not list(tmp_path.glob(".l*"))
+
+
+def test_every_publication_has_another_stamp(tmp_path):
+    assert stamp(tmp_path, "0123456789ab-s0") == 0
+    publish(tmp_path, record())
+    first = stamp(tmp_path, "0123456789ab-s0")
+    publish(tmp_path, record())
+    assert 0 != stamp(tmp_path, "0123456789ab-s0") != first
