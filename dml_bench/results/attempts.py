@@ -12,15 +12,20 @@ CHECKPOINTS = "checkpoint-*.pt"
 
 def begin_attempt(work: Path) -> int:
     """Count an attempt, and leave of earlier ones nothing but their checkpoints; return its number, from 1."""
-    count = work / COUNT
-    said = count.read_text(encoding="utf-8").strip() if count.exists() else ""
-    number = int(said) + 1 if said.isdigit() else 1
+    number, count = attempts_begun(work) + 1, work / COUNT
     for path in set(work.iterdir()) - set(work.glob(CHECKPOINTS)):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     partial = work / f".{COUNT}.{os.getpid()}"
     partial.write_text(f"{number}\n", encoding="utf-8")
     partial.replace(count)
     return number
+
+
+def attempts_begun(work: Path) -> int:
+    """Return how many attempts were begun in a hidden folder; 0 if it does not say."""
+    count = work / COUNT
+    said = count.read_text(encoding="utf-8").strip() if count.exists() else ""
+    return int(said) if said.isdigit() else 0
 
 
 def end_attempts(work: Path) -> None:

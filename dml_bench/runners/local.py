@@ -12,6 +12,7 @@ from dml_bench.errors import DmlBenchError, ResultsError, RunTaken
 from dml_bench.flow import describe, execute, load_split
 from dml_bench.recipe.check import Run
 from dml_bench.recipe.reader import Source
+from dml_bench.results.attempts import attempts_begun
 from dml_bench.results.environment import available_cores
 from dml_bench.results.journal import Journal
 from dml_bench.results.lease import Lease, living
@@ -183,6 +184,7 @@ def lost(item: Run, folder: Path, death: Died, replaces: int | None = None) -> d
     """
     journal = Journal(item, death.device, lambda event: None)
     journal.data = describe(load_split(item.recipe))
+    journal.attempts = max(1, attempts_begun(folder / f".work-{item.run_id}"))
     reason = f"timed out: {death.reason}" if death.timed_out else f"died: the run's process was {death.reason}"
     record = journal.record("failed", {}, reason, died=not death.timed_out)
     try:

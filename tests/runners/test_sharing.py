@@ -91,7 +91,7 @@ def test_what_a_killed_command_was_doing_is_done_by_the_other(tmp_path):
     (other,) = commands.values()
     code, out, _ = finish(other)
     assert (code, "Report: " in out) == (0, True)
-    assert [record["status"] for record in records(runs)] == ["ok"]
+    assert [(record["status"], record["attempts"]) for record in records(runs)] == [("ok", 2)]
     assert hidden(runs) == []
 
 
@@ -107,7 +107,7 @@ def test_a_run_that_takes_too_long_is_repeated_when_asked(tmp_path):
         assert todo in finish(start("run", "small.yaml", "--retry", kind, "--dry-run", cwd=tmp_path))[1]
     code, out, _ = finish(start("run", "small.yaml", "--retry", "failed", cwd=tmp_path))
     assert (code, "1 runs to do" in out) == (0, True)
-    assert [record["status"] for record in records(tmp_path / "runs/small")] == ["ok"]
+    assert [(record["status"], record["attempts"]) for record in records(tmp_path / "runs/small")] == [("ok", 2)]
     assert hidden(tmp_path / "runs/small") == []
 
 
