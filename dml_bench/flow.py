@@ -7,7 +7,7 @@ import os
 import resource
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -55,7 +55,14 @@ VOCABULARY = Vocabulary(REGISTRIES, parse_metric)
 """Every name a recipe may use."""
 
 
-def execute(run: Run, folder: Path, *, device: str = "cpu", tell: Tell = lambda event: None) -> RunRecord:
+def execute(
+    run: Run,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    tell: Tell = lambda event: None,
+    load: Callable[[Recipe], Split] | None = None,
+) -> RunRecord:
     """Do one run and publish it as ``folder/<run id>``; a run that fails is published with its reason.
 
     Args:
@@ -63,13 +70,14 @@ def execute(run: Run, folder: Path, *, device: str = "cpu", tell: Tell = lambda 
         folder: where its folder goes.
         device: a torch device, such as ``cpu`` or ``cuda:0``.
         tell: receives progress events.
+        load: gives the data of a recipe; by default ``load_split``.
     """
     journal = Journal(run, _device_name(device), tell)
     count = run.recipe.training.threads if run.recipe.training else 1
     with publishing(folder, run.run_id) as work:
         try:
             with threads(count):
-                scores = _flow(run.recipe, torch.device(device), journal, work)
+                scores = _flow(run.recipe, torch.device(device), journal, work, load or load_split)
             record = journal.record("ok", scores)
         except Exception as error:
             journal.lines.append(traceback.format_exc())
@@ -80,9 +88,11 @@ def execute(run: Run, folder: Path, *, device: str = "cpu", tell: Tell = lambda 
     return record
 
 
-def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path) -> Scores:
+def _flow(
+    recipe: Recipe, device: torch.device, journal: Journal, work: Path, load: Callable[[Recipe], Split]
+) -> Scores:
     with journal.phase("data"):
-        split = load_split(recipe)
+        split = load(recipe)
         journal.data = describe(split)
     model, loss = assemble(recipe, split)
     model.to(device)

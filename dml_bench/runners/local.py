@@ -74,7 +74,7 @@ def run_side_by_side(grid: Plan, todo: list[Run], device: str, jobs: int) -> Ite
     with Pool(min(jobs, len(todo))) as pool:
         for run_id, event in pool.map({item.run_id: _order(item, grid.folder, device) for item in todo}):
             item = by_id[run_id]
-            yield item, _lost(item, grid.folder, device, event) if isinstance(event, Died) else event
+            yield item, lost(item, grid.folder, device, event) if isinstance(event, Died) else event
 
 
 def default_jobs(runs: Iterable[Run], device: str) -> int:
@@ -94,7 +94,7 @@ def _order(item: Run, folder: Path, device: str) -> dict[str, Any]:
     return {**document, "folder": str(folder.resolve()), "device": device}
 
 
-def _lost(item: Run, folder: Path, device: str, death: Died) -> dict[str, Any]:
+def lost(item: Run, folder: Path, device: str, death: Died) -> dict[str, Any]:
     """Record a run whose process died, unless a good record of an earlier time would be lost."""
     journal = Journal(item, device, lambda event: None)
     journal.data = describe(load_split(item.recipe))

@@ -36,10 +36,10 @@ def main() -> None:
     while True:
         order = json.loads(orders.get())
         run = Run(Recipe.model_validate(order["recipe"]), order["options"])
-        tell(done_event(execute(run, Path(order["folder"]), device=order["device"], tell=_sparsely(tell))))
+        tell(done_event(execute(run, Path(order["folder"]), device=order["device"], tell=sparsely(tell))))
 
 
-def _sparsely(tell: Any, pause: float = 0.2) -> Any:
+def sparsely(tell: Any, pause: float = 0.2) -> Any:
     """Pass on every event but steps that follow the last one told within ``pause`` seconds."""
     last = 0.0
 
