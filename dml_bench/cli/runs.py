@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -15,7 +16,10 @@ from dml_bench.errors import RecipeError
 if TYPE_CHECKING:
     from dml_bench.recipe.check import Run
     from dml_bench.results.record import RunRecord
+    from dml_bench.runners.elsewhere import Begin
     from dml_bench.runners.plan import Plan
+
+Runner = Literal["local", "ray", "slurm"]
 
 
 @app.command(epilog="Example: dml-bench run recipes/quickstart.yaml --set training.epochs=3 --out runs/short")
@@ -37,12 +41,24 @@ def run(
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Runs at once.  [default: by cores]")] = None,
     force: Annotated[bool, typer.Option("--force", help="Repeat runs that are done already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    runner: Annotated[Runner, typer.Option(help="Where runs go: this machine, or a Ray or Slurm cluster.")] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray: auto, HOST:PORT or ray://HOST:PORT.  [default: a Ray of this machine's own]"),
+    ] = None,
+    ship_data: Annotated[
+        bool, typer.Option("--ship-data", help="Ray: send the images to nodes that do not have the files.")
+    ] = False,
+    slurm: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Slurm: repeatable, such as --slurm partition=gpu")
+    ] = None,
 ) -> None:
     """Run a recipe: train its grid, then write the comparison table and plots to DIR/report.
 
     With --data ./my_images the recipe is chosen from the images and written to DIR/recipe.yaml, ready to edit.
     """
-    from dml_bench.runners.local import default_jobs
+    from dml_bench.runners.elsewhere import elsewhere, planned_device
+    from dml_bench.runners.local import default_jobs, run_side_by_side
     from dml_bench.runners.plan import choose_device, plan
     from dml_bench.runners.progress import describe
 
@@ -56,14 +72,16 @@ def run(
             state = "would run" if item in todo else f"done ({done[item.run_id].status})"
             console.print(f"{state}: {grid.folder / item.run_id}  {describe(item)}", highlight=False, soft_wrap=True)
         return
-    where = choose_device(device)
+    begin = elsewhere(runner, device=device, jobs=jobs, address=address, ship_data=ship_data, slurm=slurm or ())
+    where = planned_device(grid.runs) if begin else choose_device(device)
     grid.ready(where)
     grid.same_data({} if force else done)
     if isinstance(source, dict):
         _keep(console, source, changes or (), grid, force)
     _say_what_is_skipped(console, grid, done, todo)
     if todo:
-        _run_all(console, grid, todo, where, jobs or default_jobs(todo, where))
+        begin = begin or partial(run_side_by_side, device=where, jobs=jobs or default_jobs(todo, where))
+        _run_all(console, grid, todo, begin)
     records = grid.records()
     _report(console, records, grid.folder / "report")
     if isinstance(source, dict):
@@ -134,15 +152,14 @@ def _judge(console: Console, records: Sequence[RunRecord]) -> None:
         console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
-def _run_all(console: Console, grid: Plan, todo: Sequence[Run], device: str, jobs: int) -> None:
+def _run_all(console: Console, grid: Plan, todo: Sequence[Run], begin: Begin) -> None:
     from dml_bench.results.store import prepare
-    from dml_bench.runners.local import run_side_by_side
     from dml_bench.runners.progress import GridProgress
 
     finished = 0
     try:
         with GridProgress(console, len(todo)) as progress:
-            for item, event in run_side_by_side(grid, list(todo), device, jobs):
+            for item, event in begin(grid, list(todo)):
                 progress.show(item, event)
                 finished += event["event"] == "done"
     except (KeyboardInterrupt, SystemExit) as stop:

@@ -85,6 +85,13 @@ def device_of(run: Run) -> str:
     return "cuda" if run.recipe.resources.num_gpus else "cpu"
 
 
+def need_of(run: Run) -> dict[str, float]:
+    """Return what a cluster must set aside for a run: one core or more, and GPUs if any."""
+    wanted, training = run.recipe.resources, run.recipe.training
+    cores = wanted.num_cpus or (training.threads if training else 1)
+    return {"CPU": cores, **({"GPU": wanted.num_gpus} if wanted.num_gpus else {})}
+
+
 def work_folder(folder: Path, run: Run) -> Path:
     """Return where a run of ``folder`` keeps what it needs to go on after its process has died."""
     return folder / f".work-{run.run_id}"

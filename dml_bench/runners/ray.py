@@ -27,6 +27,7 @@ from dml_bench.runners.node import (
     code_digest,
     device_of,
     keep_only,
+    need_of,
     perform,
     read_files,
     work_folder,
@@ -134,7 +135,7 @@ class Cluster:
         Raises:
             DmlBenchError: if no node could ever take the run and nothing else is going on.
         """
-        need = _need(run)
+        need = need_of(run)
         nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         fits = sum(int(min(node.get(kind, 0) / amount for kind, amount in need.items())) for node in nodes)
         if not fits and not self.going:
@@ -144,7 +145,7 @@ class Cluster:
 
     def submit(self, run: Run, attempt: int, files: Files) -> None:
         """Begin a run, or go on with one from the files of its work folder."""
-        need, split = _need(run), load_split(run.recipe)
+        need, split = need_of(run), load_split(run.recipe)
         env = {"OMP_WAIT_POLICY": "passive", **{name: os.environ[name] for name in PASSED_ON if name in os.environ}}
         task = self._ray.remote(_task).options(
             num_cpus=need["CPU"], num_gpus=need.get("GPU", 0), max_retries=0, runtime_env={"env_vars": env}
@@ -207,13 +208,6 @@ def _task(order: Order, box: Any, split: Split | None) -> Files:
             ray.get(sent)  # no faster than they are taken
 
     return perform(order, tell, split)
-
-
-def _need(run: Run) -> dict[str, float]:
-    """Return what Ray must set aside for a run; always a core or more, and GPUs if any."""
-    wanted, training = run.recipe.resources, run.recipe.training
-    cores = wanted.num_cpus or (training.threads if training else 1)
-    return {"CPU": cores, **({"GPU": wanted.num_gpus} if wanted.num_gpus else {})}
 
 
 @contextmanager
