@@ -10,7 +10,7 @@ import hashlib
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -63,8 +63,8 @@ def perform(order: Order, tell: Tell, split: Split | None = None) -> Files:
     run, here = order.run, platform.node()
     if code_digest() != order.code:
         raise DmlBenchError(
-            f"node {here}: its dml_bench ({dml_bench.__version__}, sources {code_digest()[:12]}) is not the one that asks "
-            f"(sources {order.code[:12]}); install the same on every node"
+            f"node {here}: its dml_bench ({dml_bench.__version__}, sources {code_digest()[:12]}) is not the "
+            f"one that asks (sources {order.code[:12]}); install the same on every node"
         )
 
     def load(recipe: Recipe) -> Split:

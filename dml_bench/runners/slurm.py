@@ -58,7 +58,8 @@ def run_on_slurm(
         DmlBenchError: if submitit or Slurm is not there, or a parameter is unknown.
     """
     executor, given = _executor(grid.folder / ".jobs", dict(parameters))
-    jobs, states = {}, {}
+    jobs: dict[Any, Run] = {}
+    states: dict[Any, str] = {}
     try:
         for run in todo:
             need = need_of(run)
