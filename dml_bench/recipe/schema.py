@@ -226,8 +226,9 @@ class Recipe(Section):
 
     ``selection`` says which of the networks that training passes through is the result.
 
-    ``name``, ``description``, ``data_root``, ``resources`` and ``seed`` are no part of the recipe's identity. ``subset`` names what is
-    done to the training part before, such as ``{name: long_tail, factor: 100}``; several are done one after the other.
+    ``name``, ``description``, ``data_root``, ``resources`` and ``seed`` are no part of the recipe's identity.
+    ``subset`` names what is done to the training part before, such as ``{name: long_tail, factor: 100}``; several are
+    done one after the other.
     ``normalize`` says what the network's input is: ``dataset`` and ``imagenet`` subtract a mean and divide by a
     deviation per channel (of features: each), of the training images or of ImageNet; ``caffe`` is BGR from 0 to 255
     minus (104, 117, 128); ``half``, of many transformers, is from -1 to 1; ``none`` leaves images in [0, 1] and
