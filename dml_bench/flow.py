@@ -65,6 +65,8 @@ VOCABULARY = Vocabulary(REGISTRIES, parse_metric)
 Saving = Callable[[str, Mapping[str, Stateful]], Checkpoints]
 """From the digest of the data and what else has to be saved to the run's checkpoints."""
 
+Loading = Callable[[Recipe], Split]
+
 
 def execute(
     run: Run,
@@ -75,6 +77,7 @@ def execute(
     checkpoint_every: int | None = None,
     on_checkpoint: Callable[[Path], None] = lambda path: None,
     replaces: int | None = None,
+    load: Loading | None = None,
 ) -> RunRecord:
     """Do one run and publish it as ``folder/<run id>``; a run that fails is published with its reason.
 
@@ -89,6 +92,7 @@ def execute(
         on_checkpoint: is told of each checkpoint, a file in the hidden folder.
         replaces: the ``store.stamp`` of what may be replaced; if something else is published there by now, somebody
             else has done the run, and that record is returned. None replaces whatever there is.
+        load: gives the data of a recipe; by default ``load_split``.
 
     Raises:
         RunTaken: if somebody alive is doing the run, or took it over from this process.
@@ -98,7 +102,7 @@ def execute(
         mend(folder, run.run_id)
         if replaces is not None and stamp(folder, run.run_id) != replaces:
             return RunRecord.read(folder / run.run_id / "record.json")
-        return _attempt(run, folder, lease, device, tell, checkpoint_every, on_checkpoint)
+        return _attempt(run, folder, lease, device, tell, (checkpoint_every, on_checkpoint), load or load_split)
 
 
 def _attempt(
@@ -107,8 +111,8 @@ def _attempt(
     lease: Lease,
     device: str,
     tell: Tell,
-    checkpoint_every: int | None,
-    on_checkpoint: Callable[[Path], None],
+    checkpointing: tuple[int | None, Callable[[Path], None]],
+    load: Loading,
 ) -> RunRecord:
     training = run.recipe.training
     with publishing(folder, run.run_id, lease) as work:
@@ -118,12 +122,13 @@ def _attempt(
         journal.attempts = attempts
 
         def save(data: str, parts: Mapping[str, Stateful]) -> Checkpoints:
-            owner, told = {"run": run.run_id, "data": data}, (journal.warn, on_checkpoint, journal.resumed)
-            return Checkpoints(work, owner, checkpoint_every, parts, *told)
+            every, on_saved = checkpointing
+            owner, told = {"run": run.run_id, "data": data}, (journal.warn, on_saved, journal.resumed)
+            return Checkpoints(work, owner, every, parts, *told)
 
         try:
             with threads(training.threads if training else 1), naming_full_disk(folder):
-                scores = _flow(run.recipe, torch.device(device), journal, work, save)
+                scores = _flow(run.recipe, torch.device(device), journal, work, save, load)
             record = journal.record("ok", scores)
         except (DiskFullError, RunTaken, RankError):
             raise
@@ -139,10 +144,10 @@ def _attempt(
     return record
 
 
-def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path, save: Saving) -> Scores:
+def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path, save: Saving, load: Loading) -> Scores:
     journal.ranks = ranks.count()
     with journal.phase("data"):
-        split = _load_together(recipe)
+        split = _load_together(recipe, load)
         journal.data = describe(split)
     model, loss = assemble(recipe, split)
     model.to(device)
@@ -241,13 +246,13 @@ def assist(run: Run, folder: Path, *, device: str) -> None:
         def follow(data: str, parts: Mapping[str, Stateful]) -> Checkpoints:
             return Checkpoints(work, {"run": run.run_id, "data": data}, parts=parts, writes=False)
 
-        _flow(run.recipe, torch.device(device), journal, work, follow)
+        _flow(run.recipe, torch.device(device), journal, work, follow, load_split)
 
 
-def _load_together(recipe: Recipe) -> Split:
+def _load_together(recipe: Recipe, load: Loading) -> Split:
     """Load the data: on rank 0 first, which may fill the cache; the others must find the same."""
-    digest = ranks.agreed(lambda: load_split(recipe).digest)
-    split = load_split(recipe)
+    digest = ranks.agreed(lambda: load(recipe).digest)
+    split = load(recipe)
     if split.digest != digest:
         raise DataError(f"{recipe.dataset['name']}: the data of rank {ranks.here()} is not that of rank 0")
     return split

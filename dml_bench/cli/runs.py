@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from dml_bench.runners.plan import Plan
     from dml_bench.runners.progress import GridProgress
     from dml_bench.runners.trackers import Tracking
+
+Runner = Literal["local", "ray", "slurm"]
 
 
 @app.command(epilog="Example: dml-bench run recipes/quickstart.yaml --set training.epochs=3 --out runs/short")
@@ -61,6 +63,17 @@ def run(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Repeat runs that are done already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    runner: Annotated[Runner, typer.Option(help="Where runs go: this machine, or a Ray or Slurm cluster.")] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray: auto, HOST:PORT or ray://HOST:PORT.  [default: a Ray of this machine's own]"),
+    ] = None,
+    ship_data: Annotated[
+        bool, typer.Option("--ship-data", help="Ray: send the images to nodes that do not have the files.")
+    ] = False,
+    slurm: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Slurm: repeatable, such as --slurm partition=gpu")
+    ] = None,
 ) -> None:
     """Run a recipe: train its grid, then write the comparison table and plots to DIR/report.
 
@@ -68,6 +81,7 @@ def run(
     """
     from dml_bench.ranks import launched
     from dml_bench.results.outcome import choose_kinds, naming_full_disk
+    from dml_bench.runners.elsewhere import elsewhere, planned_device
     from dml_bench.runners.local import default_jobs, run_side_by_side
     from dml_bench.runners.plan import choose_devices, plan, workers
     from dml_bench.runners.progress import GridProgress, describe
@@ -84,7 +98,8 @@ def run(
             state = "would run" if item in todo else f"done ({done[item.run_id].status})"
             console.print(f"{state}: {grid.folder / item.run_id}  {describe(item)}", highlight=False, soft_wrap=True)
         return
-    devices = choose_devices(device)
+    begin = elsewhere(runner, device=device, jobs=jobs, address=address, ship_data=ship_data, slurm=slurm or ())
+    devices = [planned_device(grid.runs)] if begin else choose_devices(device)
     places = workers(devices, jobs, default_jobs(todo, devices[0]))
     with naming_full_disk(grid.folder), _stopping_cleanly(console, grid, todo, before):
         for name in dict.fromkeys(places):
@@ -101,8 +116,8 @@ def run(
                 if launched()[1] > 1:
                     lead(grid, todo, device, show, checkpoint_every)
                 else:
-                    how: dict[str, Any] = {"timeout": timeout, "checkpoint_every": checkpoint_every}
-                    with closing(run_side_by_side(grid, todo, places, replaces=before, **how)) as events:
+                    begin = begin or partial(run_side_by_side, devices=places, timeout=timeout)
+                    with closing(begin(grid, todo, replaces=before, checkpoint_every=checkpoint_every)) as events:
                         for item, event in events:
                             show(item, event)
         records = grid.records()

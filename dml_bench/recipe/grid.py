@@ -103,7 +103,7 @@ def _block_problems(where: Path, block: Any) -> Iterator[Problem]:
         yield Problem(where, "must map paths to lists, such as {loss: [arcface, softtriple], loss.scale: [16, 30]}")
         return
     for axis, values in block.items():
-        if axis in APART and axis != "seed":
+        if str(axis).split(".")[0] in APART and axis != "seed":
             yield Problem((*where, axis), f"'{axis}' changes no run, so it cannot be an axis")
         if not isinstance(values, list) or not values:
             yield Problem((*where, axis), f"must be a list with at least one value, not {values!r}")

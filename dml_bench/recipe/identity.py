@@ -9,7 +9,7 @@ from typing import Any
 
 from dml_bench.recipe.weights import named_by_content
 
-APART = ("name", "description", "data_root", "seed", "tuning")
+APART = ("name", "description", "data_root", "resources", "seed", "tuning")
 """Fields of a recipe that change no digit (or, like the seed, are told beside the id)."""
 
 GROUP = ("lr", "lr_factor", "weight_decay", "eps")

@@ -211,14 +211,24 @@ class Evaluation(Section):
     distance: Literal["cosine", "euclidean"] = "cosine"
 
 
+class Resources(Section):
+    """What a run is given on a cluster: cores (null: ``training.threads``) and GPUs, of which 0.5 is half of one.
+
+    They change no digit and no id: how a run computes is said by ``training``.
+    """
+
+    num_cpus: Count | None = None
+    num_gpus: NonNegative = 0.0
+
+
 class Recipe(Section):
     """One run. ``loss: null`` trains nothing: that is how reference rows are made.
 
     ``selection`` says which of the networks that training passes through is the result.
 
-    ``name``, ``description``, ``data_root``, ``seed`` and ``tuning``, the budget of the search that found the settings,
-    are no part of the recipe's identity. ``subset`` names what is
-    done to the training part before, such as ``{name: long_tail, factor: 100}``; several are done one after the other.
+    ``name``, ``description``, ``data_root``, ``resources``, ``seed`` and ``tuning``, the budget of the search that
+    found the settings, are no part of the recipe's identity. ``subset`` names what is done to the training part before,
+    such as ``{name: long_tail, factor: 100}``; several are done one after the other.
     ``normalize`` says what the network's input is: ``dataset`` and ``imagenet`` subtract a mean and divide by a
     deviation per channel (of features: each), of the training images or of ImageNet; ``caffe`` is BGR from 0 to 255
     minus (104, 117, 128); ``half``, of many transformers, is from -1 to 1; ``none`` leaves images in [0, 1] and
@@ -237,6 +247,7 @@ class Recipe(Section):
     training: Training | None = Training()
     selection: Choice = {"name": "last"}
     evaluation: Evaluation = Evaluation()
+    resources: Resources = Resources()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     tuning: dict[str, Any] | None = None
 
