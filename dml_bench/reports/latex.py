@@ -35,7 +35,7 @@ TEXTS = {
     "[": "{[}",  # a row that begins with [ or * would be read as an argument of the rule or line end before it
     "]": "{]}",
     "*": "{*}",
-    **dict(zip("–—‘’“”…", ("--", "---", "{`}", "{'}", "{``}", "{''}", r"\ldots{}"), strict=True)),
+    **dict(zip("–—‘’“”…", ("{--}", "{---}", "{`}", "{'}", "{``}", "{''}", r"\ldots{}"), strict=True)),
     **dict(zip("§¶©", (r"\S{}", r"\P{}", r"\copyright{}"), strict=True)),
 }
 COMMANDS = MATHS | TEXTS

@@ -80,7 +80,9 @@ def test_a_character_that_pdflatex_lacks_is_left_and_announced():
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_pdflatex_sets_hostile_names(tmp_path):
     latin = "".join(sorted(SETTABLE))
-    tables = [table(*HOSTILE, latin, bold=True, tied=True, letters="a_b"), table(), table(*HOSTILE)]
+    text = " ".join((*HOSTILE, latin))
+    around = Printed(text, HOSTILE, (False,) * len(HOSTILE), (), (*HOSTILE, ""))
+    tables = [table(*HOSTILE, latin, bold=True, tied=True, letters=text), table(), around]
     (tmp_path / "tables.tex").write_text(to_latex(tables), encoding="utf-8")
     page = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{tables}\listoftables\end{document}"
     (tmp_path / "page.tex").write_text(page, encoding="utf-8")
