@@ -136,8 +136,8 @@ def _check_fields(where: Where, known: Sequence[Mapping[str, Any]]) -> None:
     names = {name for fields in known for name in fields}
     for condition in where.conditions:
         if condition.field not in names:
-            options = sorted(name for name in names - set(FIELDS) if "." not in name and "[" not in name)
-            sections = sorted({name.partition(".")[0] for name in names if "." in name})
+            sections = sorted({name.partition(".")[0].partition("[")[0] for name in names if "." in name})
+            options = sorted(name for name in names - {*FIELDS, *sections} if "." not in name and "[" not in name)
             raise DmlBenchError(
                 f"condition '{condition.text}': no run has a field '{condition.field}'"
                 f"{suggestion(condition.field, sorted(names))}; allowed are {', '.join(FIELDS)}"

@@ -97,7 +97,11 @@ def test_an_unknown_field_is_named_with_the_one_that_was_meant(runs):
     assert not isinstance(caught.value, ResultsError)
     text = str(caught.value)
     assert "no run has a field 'training.epoch' (did you mean 'training.epochs'?)" in text
-    assert "embedding_dim" in text and "margin, name, scale" in text and "begin with loss, " in text
+    assert (
+        "embedding_dim" in text
+        and "margin, name, scale" in text
+        and text.endswith("that begin with loss, tags, training")
+    )
 
 
 def test_a_field_that_one_run_knows_is_no_mistake(runs):
