@@ -1,7 +1,8 @@
 """dml_bench: a benchmark suite for deep metric learning losses.
 
 Public names: ``losses.build`` (any registered loss, for anybody's training loop), ``evaluate`` (retrieval and
-clustering metrics of embeddings), ``run`` (a whole recipe) and the errors. They load torch when first used.
+clustering metrics of embeddings), ``run`` (a whole recipe), ``load_run`` (a trained network), ``Results`` (published
+runs as frames, without torch) and the errors. What needs torch loads it when first used.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from dml_bench.errors import DataError, DmlBenchError, OptionError, RecipeError,
 if TYPE_CHECKING:
     from dml_bench import losses
     from dml_bench.evaluation.evaluate import Scores, evaluate
+    from dml_bench.reports.frames import Results
     from dml_bench.runners.local import run
+    from dml_bench.training.assembly import load_run
 
 __version__ = "0.1.0"
 
@@ -23,10 +26,12 @@ __all__ = [
     "DmlBenchError",
     "OptionError",
     "RecipeError",
+    "Results",
     "ResultsError",
     "Scores",
     "TrainingError",
     "evaluate",
+    "load_run",
     "losses",
     "run",
 ]
@@ -34,7 +39,9 @@ __all__ = [
 _HOMES = {
     "evaluate": "evaluation.evaluate",
     "Scores": "evaluation.evaluate",
+    "Results": "reports.frames",
     "run": "runners.local",
+    "load_run": "training.assembly",
     "losses": "losses",
 }
 

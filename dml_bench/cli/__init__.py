@@ -19,6 +19,7 @@ from dml_bench.cli import (  # noqa: F401
     runs,
     status,
     tune,
+    compare,
     reported,
     diff,
     audit,

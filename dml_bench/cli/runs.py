@@ -133,12 +133,32 @@ def run(
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS_DIR...", help="Folders of published runs.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the report.")] = Path("report"),
+    formats: Annotated[
+        str, typer.Option("--format", metavar="LIST", help="Of the comparison: csv, md, latex, html-fragment.")
+    ] = "csv,md",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=VALUE,...", help="Only such runs; repeatable: --where dataset=cub200"),
+    ] = None,
+    by: Annotated[str, typer.Option(metavar="LIST", help="What names a row.")] = "dataset,loss",
+    metrics: Annotated[str | None, typer.Option(metavar="LIST", help="Of the comparison.  [default: all]")] = None,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Compare rows of different protocols side by side, without ranks.")
+    ] = False,
     reported: Annotated[bool, typer.Option("--reported", help="Set published figures beside ours.")] = False,
 ) -> None:
-    """Compare published runs: tables (CSV, Markdown) and plots (PNG, SVG)."""
-    from dml_bench.results.store import read_runs
+    """Compare published runs: tables with intervals and ties (CSV, Markdown, LaTeX, HTML), and plots (PNG, SVG)."""
+    from dml_bench.reports.where import select
+    from dml_bench.results.store import find_runs
 
-    _report(terminal(), read_runs(runs), out, reported)
+    found = find_runs(runs)
+    records = list((select(found, where) if where else found).values())
+    how: dict[str, Any] = {"formats": _names(formats), "by": _names(by), "metrics": _names(metrics or "")}
+    _report(terminal(), records, out, reported=reported, mixed=mixed, **how)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 @app.command(epilog="Example: dml-bench check recipes/quickstart.yaml --set loss.scale=16")
@@ -238,10 +258,15 @@ def _say_what_is_skipped(console: Console, grid: Plan, done: dict[str, RunRecord
         console.print(f"{skipped} runs are done already{note} and skipped; --force repeats them", highlight=False)
 
 
-def _report(console: Console, records: Sequence[RunRecord], folder: Path, reported: bool = False) -> None:
+def _report(console: Console, records: Sequence[RunRecord], folder: Path, **how: Any) -> None:
     from dml_bench.reports.report import write_report
+    from dml_bench.reports.standings import claims
+    from dml_bench.reports.summary import sections
     from dml_bench.reports.text import print_table
 
     print_table(console, records)
-    written = write_report(records, folder, reported=reported)
+    for section in sections(records):
+        for line in claims(section):
+            _note(console, line)
+    written = write_report(records, folder, **how)
     console.print(f"Report: {folder} ({len(written)} files)", highlight=False, soft_wrap=True)

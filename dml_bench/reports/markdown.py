@@ -7,6 +7,8 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
+from dml_bench.reports.printed import TIED_MARK, TIED_MEANING, Cell, Printed
+
 
 def escape(text: str) -> str:
     """Keep Markdown and HTML from reading marks into a name; an underscore inside a word is safe as it is."""
@@ -19,6 +21,25 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers
     lines = [header, ["---:" if name in numbers else "---" for name in header]]
     lines += [[escape(cell) for cell in row] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def printed_markdown(tables: Sequence[Printed]) -> str:
+    """Write printed tables as Markdown: the best bold, a mark where a value is not told apart from it."""
+    return "\n".join(map(_one, tables))
+
+
+def _one(table: Printed) -> str:
+    lines = [map(escape, table.columns), ("---:" if number else "---" for number in table.numeric)]
+    lines += [map(_cell, row) for row in table.rows]
+    notes = [*table.notes, *([f"{TIED_MARK} {TIED_MEANING}."] if table.has_ties else [])]
+    body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return f"## {escape(table.title)}\n\n{body}" + "".join(f"\n{escape(note)}\n" for note in notes)
+
+
+def _cell(cell: Cell) -> str:
+    text = f"**{escape(cell.text)}**" if cell.bold else escape(cell.text)
+    raised = f" <sup>{escape(cell.letters)}</sup>" if cell.letters else ""
+    return f"{text}{f' {TIED_MARK}' if cell.tied else ''}{raised}"
 
 
 def csv_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy import stats
 
-from dml_bench.reports.statistics import Difference, holm
+from dml_bench.reports.statistics import holm
 
 ALPHA = 0.05
 
@@ -29,20 +29,23 @@ class Standing:
     tied: tuple[int, ...]
 
 
-def standing(means: Sequence[float], differences: dict[tuple[int, int], Difference], higher: bool = True) -> Standing:
+def standing(
+    means: Sequence[float], differences: Mapping[tuple[int, int], tuple[float, float]], higher: bool = True
+) -> Standing:
     """Say who is better than whom.
 
     Args:
         means: of each row; nan for one that is not compared.
-        differences: of rows i < j, value of i minus value of j; pairs that cannot be compared are left out.
+        differences: of rows i < j, value of i minus value of j and its p-value; pairs that cannot be compared are left
+            out.
         higher: whether more is better.
     """
     pairs = list(differences)
-    corrected = holm([differences[pair].p for pair in pairs])
+    corrected = holm([differences[pair][1] for pair in pairs])
     better: list[list[int]] = [[] for _ in means]
     for (i, j), p in zip(pairs, corrected, strict=True):
         if p < ALPHA:
-            first = (differences[i, j].value > 0) == higher
+            first = (differences[i, j][0] > 0) == higher
             better[i if first else j].append(j if first else i)
     claims = {row for pair, p in zip(pairs, corrected, strict=True) if not math.isnan(p) for row in pair}
     if not claims:

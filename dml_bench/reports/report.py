@@ -3,27 +3,51 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from dml_bench.errors import ResultsError
+import pandas as pd
+
+from dml_bench.errors import DmlBenchError, ResultsError
+from dml_bench.reports.html import to_html_fragment
+from dml_bench.reports.latex import to_latex
+from dml_bench.reports.markdown import printed_markdown
 from dml_bench.reports.reported import reported_tables
-from dml_bench.reports.summary import long_table, summary_table
+from dml_bench.reports.standings import lines, tables
+from dml_bench.reports.summary import long_table, sections, summary_table
 from dml_bench.reports.text import to_csv, to_markdown
 from dml_bench.results.record import RunRecord
 
+ENDS = {"csv": "csv", "md": "md", "latex": "tex", "html-fragment": "html"}
+FORMATS = tuple(ENDS)
+"""Formats of the comparison; the first two are written unless others are asked for."""
+
 
 def write_report(
-    records: Sequence[RunRecord], folder: Path, *, pictures: bool = True, reported: bool = False
+    records: Sequence[RunRecord],
+    folder: Path,
+    *,
+    pictures: bool = True,
+    reported: bool = False,
+    formats: Sequence[str] = FORMATS[:2],
+    metrics: Sequence[str] = (),
+    by: Sequence[str] = (),
+    mixed: bool = False,
 ) -> list[Path]:
-    """Write ``results.csv``, ``summary.csv``, ``summary.md`` and the pictures (PNG and SVG) that apply.
+    """Write ``results.csv``, ``summary.csv``, ``summary.md``, the comparison and the pictures (PNG, SVG) that apply.
+
+    The comparison is a table with intervals, ties and who is better than whom.
 
     Args:
         records: the runs to compare.
         folder: made if it is missing; files of an earlier report are replaced one by one, and pictures of it that no
             longer apply go.
         pictures: whether to draw as well.
+        formats: of the comparison; see ``FORMATS``.
+        metrics: of the comparison; all if there are none.
+        by: what names the comparison's rows; see ``standings.tables``.
+        mixed: whether the comparison has rows of different protocols in one table, without ranks.
         reported: whether to write ``reported.csv`` and ``reported.md``, our rows beside published figures.
 
     Returns:
@@ -35,15 +59,17 @@ def write_report(
     """
     if not records:
         raise ResultsError(f"{folder}: nothing to report: there is no run record")
-    tables = {
+    texts = {
         "results.csv": to_csv(long_table(records)),
         "summary.csv": to_csv(summary_table(records)),
         "summary.md": to_markdown(records),
     }
+    texts |= _comparison(records, formats, metrics, by, mixed)
     if reported:
-        tables |= reported_tables(records)
-    written = [_publish(folder / name, text.encode()) for name, text in tables.items()]
-    _remove({folder / name for name in ("reported.csv", "reported.md")} - {folder / name for name in tables})
+        texts |= reported_tables(records)
+    written = [_publish(folder / name, text.encode()) for name, text in texts.items()]
+    mine = ("reported.csv", "reported.md", *(f"comparison.{end}" for end in ENDS.values()))
+    _remove({folder / name for name in mine} - {folder / name for name in texts})
     if pictures:
         # Here, because importing matplotlib takes longer than writing the tables.
         from dml_bench.reports.plots import PICTURES, draw
@@ -51,6 +77,24 @@ def write_report(
         written += [_publish(folder / name, content) for name, content in draw(records)]
         _remove({folder / f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")} - set(written))
     return written
+
+
+def _comparison(
+    records: Sequence[RunRecord], formats: Sequence[str], metrics: Sequence[str], by: Sequence[str], mixed: bool
+) -> dict[str, str]:
+    """Return the files of the comparison."""
+    for name in formats:
+        if name not in ENDS:
+            raise DmlBenchError(f"--format {name}: must be among {', '.join(FORMATS)}")
+    found = sections(records)
+    printed = tables(found, metrics, by, mixed)
+    makers: dict[str, Callable[[], str]] = {
+        "csv": lambda: pd.DataFrame(lines(found, metrics)).to_csv(index=False, lineterminator="\n"),
+        "md": lambda: "# Comparison\n\n" + printed_markdown(printed),
+        "latex": lambda: to_latex(printed),
+        "html-fragment": lambda: to_html_fragment(printed),
+    }
+    return {f"comparison.{ENDS[name]}": makers[name]() for name in formats}
 
 
 def _publish(path: Path, content: bytes) -> Path:

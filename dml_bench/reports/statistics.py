@@ -177,6 +177,14 @@ def difference(a: ClassMeans, b: ClassMeans, resamples: int = RESAMPLES) -> Diff
     return Difference(value, low, high, _p(value, spread), networks, _detectable(spread), seeds, len(weights))
 
 
+def p_value(a: ClassMeans, b: ClassMeans) -> float:
+    """Return ``difference(a, b).p`` alone, which takes no resampling; nan for a single seed."""
+    if min(len(a.values), len(b.values)) < 2 or len(a.counts) < 2:
+        return math.nan
+    by_class = a.values.mean(axis=0) - b.values.mean(axis=0)
+    return _p(float(by_class @ a.weights), _spread(by_class, a.weights, [a.values, b.values]))
+
+
 def difference_of_seeds(a: Sequence[float], b: Sequence[float]) -> Difference:
     """Compare two losses of which one number per seed is known: Welch's t test for new seeds on these classes."""
     seeds = (len(a), len(b))

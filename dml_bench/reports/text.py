@@ -75,10 +75,10 @@ def print_table(console: Console, records: Sequence[RunRecord]) -> None:
         table.width = _width(kept)
         if console.is_terminal:
             table.width = max(_width(kept, OPTIONS_WIDTH), min(table.width, console.width))
-        _say(console, _caption(section), "bold")
+        _say(console, caption(section), "bold")
         console.print(table, crop=False, no_wrap=True, overflow="ignore")
-        failures = (f"Failed: {line}" for line in _failures(section))
-        for line in (*_left_out(columns, kept), *_notes(section), *failures):
+        failed = (f"Failed: {line}" for line in failures(section))
+        for line in (*_left_out(columns, kept), *_notes(section), *failed):
             _say(console, line)
 
 
@@ -110,7 +110,8 @@ def _number(value: float) -> str:
     return MISSING if math.isnan(value) else f"{value:.1f}"
 
 
-def _caption(section: Section) -> str:
+def caption(section: Section) -> str:
+    """Name a section: data set, protocol, and what its rows share."""
     compared = [row for row in section.rows if not row.is_reference] or section.rows
     same = {"backbone": compared[0].backbone, "embedding_dim": f"{compared[0].embedding_dim} dimensions"}
     shared = [text for name, text in same.items() if name not in section.varying]
@@ -150,7 +151,8 @@ def _differences(section: Section) -> Iterator[str]:
             yield f"These runs differ in {name}: {', '.join(sorted(found))}."
 
 
-def _failures(section: Section) -> Iterator[str]:
+def failures(section: Section) -> Iterator[str]:
+    """Say which runs failed, and why."""
     for row in section.rows:
         seeds: dict[str, list[str]] = defaultdict(list)
         for run in row.runs:
@@ -171,8 +173,8 @@ def _markdown_section(section: Section) -> str:
         shown = [(_escape(column.cells[i]), bool(column.best) and column.best[i]) for column in columns]
         lines.append(_markdown_line([f"**{text}**" if bold else text for text, bold in shown]))
     notes = [_escape(note) for note in _notes(section)]
-    failures = "\n".join(f"- {_escape(line)}" for line in _failures(section))
-    blocks = [f"## {_escape(_caption(section))}", "\n".join(lines), *notes, failures and f"Failed:\n\n{failures}"]
+    failed = "\n".join(f"- {_escape(line)}" for line in failures(section))
+    blocks = [f"## {_escape(caption(section))}", "\n".join(lines), *notes, failed and f"Failed:\n\n{failed}"]
     return "".join(f"\n{block}\n" for block in blocks if block)
 
 

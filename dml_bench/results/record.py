@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,6 +56,7 @@ class RunRecord:
         checks: what ``dml-bench audit`` asks: ``centers`` of the loss, how many of them are ``centers_still``, as they
             turned by less than a ten-thousandth while training; ``kmeans_unconverged`` restarts that were stopped.
         attempts: how often the run was begun, or gone on with after its process had died.
+        folder: where the record was read from; no part of it.
         resumed_from: optimizer steps that were done when the last attempt began.
     """
 
@@ -85,6 +86,7 @@ class RunRecord:
     environment: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     schema: int = 1
+    folder: Path | None = field(default=None, compare=False, repr=False)
 
     @property
     def run_id(self) -> str:
@@ -105,7 +107,8 @@ class RunRecord:
 
     def write(self, folder: Path) -> None:
         """Write ``record.json``, and the training curve once more as ``curve.csv``."""
-        text = json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        values = {name: value for name, value in asdict(self).items() if name != "folder"}
+        text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
         (folder / "record.json").write_text(text, encoding="utf-8")
         with (folder / "curve.csv").open("w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream, lineterminator="\n")
@@ -126,9 +129,9 @@ class RunRecord:
                 raise ValueError("not a JSON object")
             if values.get("schema") != cls.schema:
                 raise ValueError(f"schema {values.get('schema')!r}, this version reads schema {cls.schema}")
-            unknown = set(values) - {f.name for f in fields(cls)}
+            unknown = set(values) - {f.name for f in fields(cls) if f.name != "folder"}
             if unknown:
                 raise ValueError(f"unknown fields {sorted(unknown)}")
-            return TypeAdapter(cls).validate_json(text)
+            return replace(TypeAdapter(cls).validate_json(text), folder=path.parent)
         except (OSError, ValueError) as error:
             raise ResultsError(f"{path}: not a readable run record: {error}") from error

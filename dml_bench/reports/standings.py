@@ -1,0 +1,243 @@
+"""Rows with how sure they are: intervals, ties with the best, and who is better than whom."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+from dml_bench.errors import DmlBenchError
+from dml_bench.registry import suggestion
+from dml_bench.reports.measured import Measured, measured
+from dml_bench.reports.printed import Cell, Printed
+from dml_bench.reports.ranking import Standing, standing
+from dml_bench.reports.scales import MISSING, scale_of
+from dml_bench.reports.statistics import Estimate, estimate, estimate_of_seeds, p_value
+from dml_bench.reports.summary import Row, Section
+from dml_bench.reports.text import caption, failures
+
+NAMES = ("loss", "options", "backbone", "embedding_dim")
+BY = ("dataset", *NAMES)
+"""What rows may be told apart by."""
+
+
+@dataclass(frozen=True)
+class Standings:
+    """The rows of a section by one metric.
+
+    Attributes:
+        estimates: one per row.
+        standing: who is better than whom; empty where the metric ranks nothing.
+    """
+
+    section: Section
+    metric: str
+
+    @cached_property
+    def _measured(self) -> list[Measured | None]:
+        return [measured(row.finished, self.metric) for row in self.section.rows]
+
+    @cached_property
+    def estimates(self) -> list[Estimate]:
+        """Return how sure each row's mean is."""
+        rows = zip(self.section.rows, self._measured, strict=True)
+        return [
+            estimate(found.means)
+            if found
+            else estimate_of_seeds([run.metrics[self.metric] for run in row.finished if self.metric in run.metrics])
+            for row, found in rows
+        ]
+
+    @cached_property
+    def standing(self) -> Standing:
+        """Compare every pair of trained rows that were measured on the same queries, and kept what they measured.
+
+        A metric without values per query, such as nmi, ranks nothing: k-means alone moves it by points.
+        """
+        pairs = {}
+        for i, j in combinations(range(len(self.section.rows)), 2):
+            a, b = self._measured[i], self._measured[j]
+            if a and b and a.queries == b.queries and not self._reference(i, j):
+                pairs[i, j] = (self.estimates[i].mean - self.estimates[j].mean, p_value(a.means, b.means))
+        scale = scale_of(self.metric)
+        if scale.better is None:
+            pairs = {}
+        return standing([found.mean for found in self.estimates], pairs, scale.better == "higher")
+
+    def _reference(self, *rows: int) -> bool:
+        return any(self.section.rows[row].is_reference for row in rows)
+
+
+def tables(
+    found: Sequence[Section], metrics: Sequence[str] = (), by: Sequence[str] = (), mixed: bool = False
+) -> list[Printed]:
+    """Return one table per data set and protocol, or all rows in one that ranks nothing.
+
+    Args:
+        found: sections of one protocol each.
+        metrics: which to show; all if there are none.
+        by: which of ``BY`` name the rows, in this order; options are shown in any case where rows have any.
+        mixed: whether rows of different protocols stand in one table, the protocol named, without ranks.
+
+    Raises:
+        DmlBenchError: for a metric that no run has, or an unknown name in ``by``.
+    """
+    known = list(dict.fromkeys(name for section in found for name in section.metrics))
+    for name in metrics:
+        if name not in known:
+            raise DmlBenchError(
+                f"--metrics {name}: no run has it{suggestion(name, known)}; they have {', '.join(known)}"
+            )
+    for name in by:
+        if name not in BY:
+            raise DmlBenchError(f"--by {name}: must be among {', '.join(BY)}")
+    if mixed:
+        return [_mixed(found, list(metrics) or known, by)]
+    return [_table(section, [m for m in (metrics or section.metrics) if m in section.metrics], by) for section in found]
+
+
+def lines(found: Sequence[Section], metrics: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return one line per row and metric, for programs: mean, deviation, interval, ties, ids and what it rests on."""
+    rows = []
+    for section in found:
+        for metric in [m for m in (metrics or section.metrics) if m in section.metrics]:
+            stands = Standings(section, metric)
+            for i, (row, known) in enumerate(zip(section.rows, stands.estimates, strict=True)):
+                better = " ".join(section.rows[j].runs[0].recipe_id for j in stands.standing.better[i])
+                facts = {"dataset": section.dataset, "protocol_id": section.protocol_id}
+                facts |= {"recipe_id": row.runs[0].recipe_id} | {name: getattr(row, name) for name in NAMES}
+                numbers = {"mean": known.mean, "sd": known.sd, "low": known.low, "high": known.high}
+                basis = {"seeds": known.seeds, "classes": known.classes, "basis": known.basis}
+                ranks = {"tied_with_best": i in stands.standing.tied, "better_than": better, "status": row.status}
+                rows.append({**facts, "metric": metric, **numbers, **basis, **ranks})
+    return rows
+
+
+def claims(section: Section) -> Iterator[str]:
+    """Say in a sentence which rows are not told apart from the best by the first metric that ranks."""
+    for metric in section.metrics:
+        stands = Standings(section, metric)
+        if any(known.classes for known in stands.estimates):
+            tied = [_name(section.rows[i]) for i in stands.standing.tied]
+            if tied:
+                yield f"Not told apart from the best by {metric} (new seeds and classes, 5 %, Holm): {', '.join(tied)}."
+            return
+
+
+def _table(section: Section, metrics: Sequence[str], by: Sequence[str]) -> Printed:
+    stands = [Standings(section, metric) for metric in metrics]
+    names = _named(section.rows, by, section.varying)
+    letters = [_letter(i) for i in range(len(section.rows))]
+    header = [*names, "row", *metrics, *COSTS, "seeds", "recipe", "protocol"]
+    rows = []
+    for i, row in enumerate(section.rows):
+        cells = [Cell(str(getattr(row, name))) for name in names] + [Cell(letters[i])]
+        cells += [_value(stand, i, letters) for stand in stands]
+        cells += [Cell(text) for text in (*_costs(row), _seeds(row), row.runs[0].recipe_id, section.protocol_id)]
+        rows.append(tuple(cells))
+    numeric = tuple(name in (*metrics, *COSTS, "embedding_dim", "seeds") for name in header)
+    return Printed(caption(section), tuple(header), numeric, tuple(rows), (*_notes(stands), *_failed(section)))
+
+
+def _mixed(found: Sequence[Section], metrics: Sequence[str], by: Sequence[str]) -> Printed:
+    pairs = [(section, i) for section in found for i in range(len(section.rows))]
+    names = _named([section.rows[i] for section, i in pairs], by, ("backbone", "embedding_dim"))
+    stands = {(id(section), metric): Standings(section, metric) for section in found for metric in metrics}
+    rows = []
+    for section, i in pairs:
+        row = section.rows[i]
+        cells = [Cell(str(getattr(row, name))) for name in names]
+        cells += [Cell(section.dataset), Cell(section.protocol_id), Cell(section.selection)]
+        known = [stands[id(section), metric].estimates[i] for metric in metrics]
+        cells += [Cell(_text(metric, value)) for metric, value in zip(metrics, known, strict=True)]
+        rows.append((*cells, Cell(_seeds(row)), Cell(row.runs[0].recipe_id)))
+    header = (*names, "dataset", "protocol", "selection", *metrics, "seeds", "recipe")
+    numeric = tuple(name in (*metrics, "embedding_dim", "seeds") for name in header)
+    notes = ("Rows of different protocols stand side by side and are not ranked.", INTERVAL)
+    return Printed("Several protocols", header, numeric, tuple(rows), (*notes, *(f for s in found for f in _failed(s))))
+
+
+COSTS = ("train s", "images/s", "peak MB", "parameters")
+INTERVAL = "± is half of the 95 percent interval for new seeds and new test classes."
+
+
+def _named(rows: Sequence[Row], by: Sequence[str], varying: Sequence[str]) -> list[str]:
+    chosen = [name for name in by if name != "dataset"] or ["loss"]
+    more = [name for name in varying if name not in chosen]
+    options = ["options"] if "options" not in chosen and any(row.options for row in rows) else []
+    return [*chosen, *options, *more]
+
+
+def _value(stands: Standings, i: int, letters: Sequence[str]) -> Cell:
+    known, where = stands.estimates[i], stands.standing
+    compared = [e.mean for e, row in zip(stands.estimates, stands.section.rows, strict=True) if not row.is_reference]
+    best = scale_of(stands.metric).best([mean for mean in compared if not math.isnan(mean)])
+    bold = not stands.section.rows[i].is_reference and known.mean == best
+    better = _ranges(where.better[i], letters)
+    return Cell(_text(stands.metric, known), bold=bold, tied=i in where.tied and not bold, letters=better)
+
+
+def _text(metric: str, known: Estimate) -> str:
+    scale = scale_of(metric)
+    decimals = scale.decimals([known.mean])
+    [mean] = scale.texts([known.mean], decimals)
+    if math.isnan(known.half):
+        return mean
+    return f"{mean} ± {scale.texts([known.half], decimals)[0]}"
+
+
+def _seeds(row: Row) -> str:
+    return f"{row.seeds}, no claim" if len(row.finished) < 2 and not row.is_reference else row.seeds
+
+
+def _costs(row: Row) -> list[str]:
+    """Return the costs of ``COSTS``, means over the finished runs."""
+    speed = [epoch.images_per_second for run in row.finished for epoch in run.curve]
+    memory = [run.costs["peak_memory"] / 2**20 for run in row.finished if "peak_memory" in run.costs]
+    size = [run.costs["parameters"] + run.costs["loss_parameters"] for run in row.finished if "parameters" in run.costs]
+    return [
+        MISSING if math.isnan(row.train_seconds) else f"{row.train_seconds:.1f}",
+        *(f"{sum(found) / len(found):,.0f}" if found else MISSING for found in (speed, memory, size)),
+    ]
+
+
+def _notes(stands: Sequence[Standings]) -> Iterator[str]:
+    bases = {known.basis for stand in stands for known in stand.estimates if known.seeds > 1}
+    yield (
+        INTERVAL
+        if bases == {"seeds and classes"} or not bases
+        else ("± is half of the 95 percent interval; what it is for: " + "; ".join(sorted(bases)) + ".")
+    )
+    yield "Raised letters: rows that are worse, by the test for new seeds and classes at 5 percent, corrected by Holm."
+    plain = [stand.metric for stand in stands if not any(known.classes for known in stand.estimates)]
+    if plain:
+        yield f"Not ranked, for want of values per query: {', '.join(plain)}."
+    if any(known.seeds == 1 for stand in stands for known in stand.estimates):
+        yield "n=1, no claim: one training says nothing of others."
+
+
+def _failed(section: Section) -> list[str]:
+    return [f"Failed: {line}" for line in failures(section)]
+
+
+def _name(row: Row) -> str:
+    return f"{row.loss} ({row.options})" if row.options else row.loss
+
+
+def _letter(number: int) -> str:
+    """Return a, b, ..., z, aa, ab, ..."""
+    return (chr(97 + number // 26 - 1) if number >= 26 else "") + chr(97 + number % 26)
+
+
+def _ranges(rows: Sequence[int], letters: Sequence[str]) -> str:
+    """Write the letters of rows, neighbours as a range: ``a,c-f``."""
+    groups: list[list[int]] = []
+    for row in rows:
+        if groups and groups[-1][-1] == row - 1:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return ",".join(letters[g[0]] if len(g) == 1 else f"{letters[g[0]]}-{letters[g[-1]]}" for g in groups)
