@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,7 @@ class Measured:
     queries: bytes
 
 
-def per_query(run: RunRecord) -> Mapping[str, npt.NDArray[np.float64]]:
+def per_query(run: RunRecord) -> Mapping[str, npt.NDArray[Any]]:
     """Return the values of each query by metric, ``query`` and ``label`` with them; empty if the run kept none.
 
     Raises:
@@ -48,7 +49,7 @@ def measured(runs: Sequence[RunRecord], metric: str) -> Measured | None:
 
 
 @lru_cache(maxsize=4096)
-def _read(path: Path, stamp: int) -> Mapping[str, npt.NDArray[np.float64]]:
+def _read(path: Path, stamp: int) -> Mapping[str, npt.NDArray[Any]]:
     try:
         with np.load(path) as stored:
             values = {name: stored[name] for name in stored.files}

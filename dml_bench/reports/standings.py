@@ -205,16 +205,11 @@ def _costs(row: Row) -> list[str]:
 
 
 def _notes(stands: Sequence[Standings]) -> Iterator[str]:
-    bases = {known.basis for stand in stands for known in stand.estimates if known.seeds > 1}
-    yield (
-        INTERVAL
-        if bases == {"seeds and classes"} or not bases
-        else ("± is half of the 95 percent interval; what it is for: " + "; ".join(sorted(bases)) + ".")
-    )
+    yield INTERVAL
     yield "Raised letters: rows that are worse, by the test for new seeds and classes at 5 percent, corrected by Holm."
-    plain = [stand.metric for stand in stands if not any(known.classes for known in stand.estimates)]
+    plain = [stand.metric for stand in stands if any(e.seeds > 1 and not e.classes for e in stand.estimates)]
     if plain:
-        yield f"Not ranked, for want of values per query: {', '.join(plain)}."
+        yield f"Interval for new seeds alone, and no ranks, for want of values per query: {', '.join(plain)}."
     if any(known.seeds == 1 for stand in stands for known in stand.estimates):
         yield "n=1, no claim: one training says nothing of others."
 

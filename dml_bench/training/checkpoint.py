@@ -118,12 +118,19 @@ class Checkpoints:
         try:
             content = path.read_bytes()
         except OSError as error:
-            self._note(f"warning: {path.name} cannot be read ({error.strerror}); going back to the one before")
+            self._note(f"warning: {path.name} cannot be read ({error.strerror}) and is passed over")
             return None
         if match is None or _digest(content) != match["digest"]:
-            self._note(f"warning: {path.name} is damaged; going back to the one before")
+            self._note(f"warning: {path.name} is damaged and is passed over")
             return None
-        state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            whole = set(state) == {"owner", "steps", "training", "parts"}
+        except Exception:  # a file of another program can raise anything
+            whole = False
+        if not whole or set(state["parts"]) != set(self.parts):
+            self._note(f"warning: {path.name} is no checkpoint of this version and is passed over")
+            return None
         if state["owner"] != self.owner:
             self._note(f"{path.name} is of {_listed(state['owner'])}, not of {_listed(self.owner)}, and is left out")
             return None

@@ -13,7 +13,8 @@ from dml_bench.reports.report import write_report
 def test_report_has_tables_and_then_pictures(quickstart, tmp_path):
     written = write_report(quickstart[:4] + quickstart[12:14], tmp_path / "new" / "report")
     assert [path.name for path in written] == [
-        *("results.csv", "summary.csv", "summary.md", "recall_curves.png", "recall_curves.svg", "metrics.png"),
+        *("results.csv", "summary.csv", "summary.md", "comparison.csv", "comparison.md"),
+        *("recall_curves.png", "recall_curves.svg", "metrics.png"),
         *("metrics.svg", "training_curves.png", "training_curves.svg", "centers.png", "centers.svg"),
     ]
     assert sorted(path.name for path in written[0].parent.iterdir()) == sorted(path.name for path in written)
@@ -24,7 +25,7 @@ def test_report_has_tables_and_then_pictures(quickstart, tmp_path):
 
 
 def test_a_report_without_pictures(make, tmp_path):
-    assert len(write_report([make()], tmp_path, pictures=False)) == 3
+    assert len(write_report([make()], tmp_path, pictures=False)) == 5
 
 
 def test_pictures_of_an_earlier_report_do_not_stay(make, tmp_path):
@@ -65,12 +66,20 @@ def test_a_failed_write_leaves_the_old_file_whole(make, tmp_path, monkeypatch):
     with pytest.raises(ResultsError, match="No space left on device"):
         write_report([make("softtriple")], tmp_path, pictures=False)
     assert (tmp_path / "results.csv").read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_published_figures_stand_beside_ours_if_asked(make, tmp_path):
     runs = [make("softtriple", seed, dataset="cub200") for seed in (0, 1)]
     names = [path.name for path in write_report(runs, tmp_path, pictures=False, reported=True)]
-    assert names == ["results.csv", "summary.csv", "summary.md", "reported.csv", "reported.md"]
+    assert names == [
+        "results.csv",
+        "summary.csv",
+        "summary.md",
+        "comparison.csv",
+        "comparison.md",
+        "reported.csv",
+        "reported.md",
+    ]
     write_report(runs, tmp_path, pictures=False)
     assert not (tmp_path / "reported.csv").exists()

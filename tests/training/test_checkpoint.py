@@ -1,6 +1,8 @@
 """A training that is stopped anywhere goes on to the same digits, and damaged files are never gone on with."""
 
 import copy
+import hashlib
+import io
 
 import pytest
 import torch
@@ -202,7 +204,7 @@ def test_damage_is_seen_and_the_one_before_is_used(tmp_path_factory, data):
     newest.write_bytes(content)
     step, notes = restored(folder)
     assert step == 1
-    assert notes == [f"warning: {newest.name} is damaged; going back to the one before"]
+    assert notes == [f"warning: {newest.name} is damaged and is passed over"]
 
 
 def test_without_a_good_one_training_begins_anew(tmp_path):
@@ -221,6 +223,21 @@ def test_the_checkpoint_of_another_run_is_left_out(tmp_path, part):
     step, notes = restored(tmp_path, {**OWNER, part: "other"})
     assert step is None
     assert "other" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "content", [b"no zip", {"owner": OWNER}, {"owner": OWNER, "steps": 9, "training": {}, "parts": {}}]
+)
+def test_a_file_of_something_else_is_passed_over(tmp_path, content):
+    saved(tmp_path, 5)
+    stream = io.BytesIO(content if isinstance(content, bytes) else b"")
+    if not isinstance(content, bytes):
+        torch.save(content, stream)
+    digest = hashlib.sha256(stream.getvalue()).hexdigest()[:16]
+    (tmp_path / f"checkpoint-9-{digest}.pt").write_bytes(stream.getvalue())
+    step, notes = restored(tmp_path)
+    assert step == 5
+    assert notes == [f"warning: checkpoint-9-{digest}.pt is no checkpoint of this version and is passed over"]
 
 
 def test_half_a_file_under_another_name_is_no_checkpoint(tmp_path):

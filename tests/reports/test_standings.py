@@ -1,0 +1,179 @@
+"""Tables with intervals and ties, of published runs that were made up."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dml_bench import Results
+from dml_bench.errors import DmlBenchError, ResultsError
+from dml_bench.reports.comparison import compared
+from dml_bench.reports.report import write_report
+from dml_bench.reports.standings import lines, tables
+from dml_bench.reports.summary import sections
+from dml_bench.results.record import RunRecord
+from dml_bench.results.store import read_runs
+
+CLASSES, EACH = 40, 12
+HOSTILE = "a|b_c&<d>é"
+
+
+def publish(folder, loss, level, seeds=3, kept=True, status="ok", **changes):
+    """Write the runs of a loss: the classes are as hard for each of them, and every query is right with ``level``."""
+    labels = np.repeat(np.arange(CLASSES), EACH)
+    hard = np.random.default_rng(7).normal(0, 0.15, CLASSES)[labels]
+    number = int.from_bytes(loss.encode(), "little") % 16**12
+    for seed in range(seeds):
+        rng = np.random.default_rng([number, seed])
+        hits = (rng.random(len(labels)) < np.clip(level + hard + rng.normal(0, 0.01), 0, 1)).astype(np.float32)
+        values = {
+            "recipe_name": "r", "recipe_id": f"{number:012x}", "protocol_id": "p" * 12, "seed": seed,
+            "dataset": "made_up", "loss": loss, "backbone": "convnet", "embedding_dim": 8, "status": status,
+            "metrics": {"recall@1": float(hits.mean()), "nmi": 0.5 + seed / 100} if status == "ok" else {},
+            "reason": "" if status == "ok" else "diverged: the loss is not finite",
+            "seconds": {"train": 2.0}, "costs": {"parameters": 1000, "loss_parameters": 10, "peak_memory": 2**30},
+        }  # fmt: skip
+        record = RunRecord(**{**values, **changes})
+        run = folder / record.run_id
+        run.mkdir(parents=True)
+        record.write(run)
+        if kept and status == "ok":
+            np.savez(run / "per_query.npz", query=np.arange(len(labels)), label=labels, **{"recall@1": hits})
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    publish(folder, "best", 0.8)
+    publish(folder, "good", 0.79)
+    publish(folder, "bad", 0.5)
+    publish(folder, "single", 0.7, seeds=1)
+    publish(folder, "old", 0.6, kept=False)
+    publish(folder, "broken", 0.6, status="failed")
+    return folder
+
+
+def rows(table, column):
+    place = table.columns.index(column)
+    return {row[0].text: row[place] for row in table.rows}
+
+
+def test_a_row_has_its_interval_its_ties_and_who_is_worse(runs):
+    [table] = tables(sections(read_runs([runs])))
+    found = rows(table, "recall@1")
+    letters = {name: cell.text for name, cell in rows(table, "row").items()}
+    first, second = sorted(("best", "good"), key=lambda name: -float(found[name].text.split()[0]))
+    assert found[first].bold
+    assert found[second].tied
+    assert found["best"].letters == found["good"].letters == letters["bad"]
+    assert not found["bad"].letters
+    assert " ± " in found["best"].text
+    assert " ± " not in found["single"].text
+    assert " ± " in found["old"].text  # of seeds alone
+    assert rows(table, "seeds")["single"].text == "1, no claim"
+    assert rows(table, "peak MB")["best"].text == "1,024"
+    assert rows(table, "protocol")["best"].text == "p" * 12
+    assert any("Failed: broken, seed 0 1 2: diverged" in note for note in table.notes)
+    assert any("for want of values per query: recall@1, nmi" in note for note in table.notes)
+
+
+def test_nmi_ranks_nothing(runs):
+    [table] = tables(sections(read_runs([runs])), ["nmi"])
+    assert table.columns[2:4] == ("nmi", "train s")
+    assert not any(cell.letters or cell.tied for cell in rows(table, "nmi").values())
+
+
+def test_programs_read_the_same(runs):
+    found = {line["loss"]: line for line in lines(sections(read_runs([runs])), ["recall@1"])}
+    best = found["best"]
+    assert best["low"] < best["mean"] < best["high"]
+    assert (best["seeds"], best["classes"], best["basis"]) == (3, CLASSES, "seeds and classes")
+    assert found["bad"]["recipe_id"] in best["better_than"].split()
+    assert found["single"]["basis"] == "n=1, no claim"
+    assert math.isnan(found["single"]["low"])
+
+
+def test_other_protocols_are_never_ranked_together(runs, tmp_path):
+    publish(tmp_path, "elsewhere", 0.9, protocol_id="q" * 12)
+    found = sections(read_runs([runs, tmp_path]))
+    assert len(tables(found)) == 2
+    [mixed] = tables(found, mixed=True)
+    assert {cell.text for cell in rows(mixed, "protocol").values()} == {"p" * 12, "q" * 12}
+    assert not any(cell.bold or cell.letters or cell.tied for row in mixed.rows for cell in row)
+
+
+def test_hostile_names_are_safe_in_every_format(runs, tmp_path):
+    publish(tmp_path / "runs", HOSTILE, 0.6)
+    publish(tmp_path / "runs", "<script>alert(1)</script>", 0.6)
+    formats = ("csv", "md", "latex", "html-fragment")
+    write_report(read_runs([tmp_path / "runs"]), tmp_path / "out", pictures=False, formats=formats)
+    text = {end: (tmp_path / "out" / f"comparison.{end}").read_text() for end in ("csv", "md", "tex", "html")}
+    assert "<script>" not in text["html"]
+    assert "&lt;script&gt;" in text["html"]
+    assert "<script>" not in text["md"]
+    assert r"a\|b" in text["md"]
+    assert r"b\_c\&" in text["tex"]
+    assert HOSTILE in text["csv"]
+
+
+def test_mistakes_are_named(runs, tmp_path):
+    records = read_runs([runs])
+    with pytest.raises(DmlBenchError, match=r"--metrics recal@1: no run has it \(did you mean 'recall@1'"):
+        write_report(records, tmp_path, metrics=["recal@1"], pictures=False)
+    with pytest.raises(DmlBenchError, match="--format pdf: must be among csv, md, latex, html-fragment"):
+        write_report(records, tmp_path, formats=["pdf"], pictures=False)
+    with pytest.raises(DmlBenchError, match="--by colour: must be among dataset, loss"):
+        write_report(records, tmp_path, by=["colour"], pictures=False)
+
+
+def test_two_losses_are_compared_in_a_sentence(runs):
+    results = Results(runs)
+    worse = results.compare("best", "bad")
+    assert worse.sentence().startswith("best [")
+    assert "is better by" in worse.sentence()
+    assert results.compare("bad", "best").sentence() == worse.sentence()
+    assert results.compare("best", "good").sentence().startswith("No difference found")
+    assert results.compare("best", "single").sentence().startswith("n=1, no claim")
+    assert any("no per-query results" in line for line in results.compare("best", "old").lines())
+    for change in ("best", "no_such_loss"):
+        with pytest.raises(ResultsError):
+            results.compare(change, "no_such_loss")
+
+
+def test_the_same_loss_with_other_seeds_is_no_difference(tmp_path):
+    publish(tmp_path, "same", 0.7, seeds=6)
+    records = read_runs([tmp_path])
+    found = compared(records[:3], records[3:], "recall@1")
+    assert found.sentence().startswith("No difference found")
+    assert found.difference.low < 0 < found.difference.high
+
+
+def test_other_protocols_and_queries_are_not_compared(runs, tmp_path):
+    publish(tmp_path, "elsewhere", 0.9, protocol_id="q" * 12)
+    a, b = Results(runs).records[:3], read_runs([tmp_path])
+    with pytest.raises(ResultsError, match="different protocols"):
+        compared(a, b, "recall@1")
+    with pytest.raises(ResultsError, match="no finished runs with recall@3; they have nmi, recall@1"):
+        compared(a, a, "recall@3")
+
+
+def test_frames_are_tidy_and_need_no_torch(runs):
+    code = (
+        "import sys, dml_bench; r = dml_bench.Results(sys.argv[1]); "
+        "print([r.frame(kind).shape[0] for kind in ('metrics', 'runs', 'per_query')]); "
+        "assert not {'torch', 'faiss'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(runs)], capture_output=True, text=True, check=True)
+    finished = 3 * 4 - 2 + 3 - 3 + 3
+    assert done.stdout.strip() == str([finished * 2 + 3, finished + 3, (finished - 3) * CLASSES * EACH])
+
+
+def test_hundreds_of_runs_are_reported(tmp_path):
+    for number in range(25):
+        publish(tmp_path / "runs", f"loss{number}", 0.5 + number / 500, seeds=20)
+    records = read_runs([tmp_path / "runs"])
+    assert len(records) == 500
+    write_report(records, tmp_path / "out", pictures=False)
+    assert (tmp_path / "out" / "comparison.csv").read_text().count("\n") == 51
