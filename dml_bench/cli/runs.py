@@ -98,7 +98,9 @@ def run(
             state = "would run" if item in todo else f"done ({done[item.run_id].status})"
             console.print(f"{state}: {grid.folder / item.run_id}  {describe(item)}", highlight=False, soft_wrap=True)
         return
-    begin = elsewhere(runner, device=device, jobs=jobs, address=address, ship_data=ship_data, slurm=slurm or ())
+    begin = elsewhere(
+        runner, device=device, jobs=jobs, address=address, ship_data=ship_data, slurm=slurm or (), timeout=timeout
+    )
     devices = [planned_device(grid.runs)] if begin else choose_devices(device)
     places = workers(devices, jobs, default_jobs(todo, devices[0]))
     with naming_full_disk(grid.folder), _stopping_cleanly(console, grid, todo, before):
