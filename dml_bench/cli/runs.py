@@ -66,7 +66,7 @@ def run(
     runner: Annotated[Runner, typer.Option(help="Where runs go: this machine, or a Ray or Slurm cluster.")] = "local",
     address: Annotated[
         str | None,
-        typer.Option(help="Ray: auto, HOST:PORT or ray://HOST:PORT.  [default: a Ray of this machine's own]"),
+        typer.Option(help="Ray: auto or HOST:PORT.  [default: a Ray of this machine's own]"),
     ] = None,
     ship_data: Annotated[
         bool, typer.Option("--ship-data", help="Ray: send the images to nodes that do not have the files.")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +25,8 @@ from dml_bench.runners.pool import Died
 
 PAUSE = 0.2
 """Longest wait between two looks at what has come, seconds."""
+
+STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 PASSED_ON = ("CUBLAS_WORKSPACE_CONFIG",)
 """Variables of this process's environment that its tasks get, besides where data lies."""
@@ -173,13 +177,28 @@ def connected(address: str | None) -> Iterator[Any]:
     _answers(address)
     own: dict[str, Any] = {"num_cpus": available_cores(), "include_dashboard": False} if address is None else {}
     try:
-        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise DmlBenchError(f"--address {address}: no Ray cluster answers: {error}") from None
+        with _same_signals():
+            ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **own)
+    except (ConnectionError, ImportError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        hint = "; one that asks for a token needs RAY_AUTH_MODE=token here" if address else ""
+        raise DmlBenchError(f"--address {address}: no Ray cluster answers: {error}{hint}") from None
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _same_signals() -> Iterator[None]:
+    """Keep the handlers of signals: Ray would set its own, by which a command ends before it gives anything back."""
+    before = {number: signal.getsignal(number) for number in STOPS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                if handler is not None:
+                    signal.signal(number, handler)
 
 
 def _answers(address: str | None) -> None:

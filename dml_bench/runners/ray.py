@@ -45,7 +45,7 @@ def run_on_ray(
         todo: runs; the ``resources`` of a recipe say what its run is given. One with GPUs computes on them.
         replaces: ``Plan.stamps`` of when ``todo`` was chosen; what is published since then is not done again.
         checkpoint_every: optimizer steps between checkpoints; see ``flow.execute``.
-        address: of a cluster, such as ``auto`` or ``ray://head:10001``; None starts Ray on the cores of this machine.
+        address: of a cluster, such as ``auto`` or ``head:6379``; None starts Ray on the cores of this machine.
         ship_data: send decoded images through Ray's object store; otherwise nodes read the same paths as this process.
 
     Raises:
