@@ -89,7 +89,8 @@ def test_a_run_that_fails_is_a_record_and_one_that_no_node_can_take_is_an_error(
         list(on_ray(Plan(tuple(large), tmp_path / "large")))
 
 
-def test_an_address_where_nobody_listens_is_an_error(tmp_path):
+def test_an_address_where_nobody_listens_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
     runs = read_recipe(RECIPE, VOCABULARY)
     with pytest.raises(DmlBenchError, match="nobody answers"):
         list(on_ray(Plan(tuple(runs), tmp_path), address="127.0.0.1:1"))
