@@ -66,7 +66,7 @@ def run(
     runner: Annotated[Runner, typer.Option(help="Where runs go: this machine, or a Ray or Slurm cluster.")] = "local",
     address: Annotated[
         str | None,
-        typer.Option(help="Ray: auto, HOST:PORT or ray://HOST:PORT.  [default: a Ray of this machine's own]"),
+        typer.Option(help="Ray: auto or HOST:PORT.  [default: a Ray of this machine's own]"),
     ] = None,
     ship_data: Annotated[
         bool, typer.Option("--ship-data", help="Ray: send the images to nodes that do not have the files.")
@@ -98,7 +98,9 @@ def run(
             state = "would run" if item in todo else f"done ({done[item.run_id].status})"
             console.print(f"{state}: {grid.folder / item.run_id}  {describe(item)}", highlight=False, soft_wrap=True)
         return
-    begin = elsewhere(runner, device=device, jobs=jobs, address=address, ship_data=ship_data, slurm=slurm or ())
+    begin = elsewhere(
+        runner, device=device, jobs=jobs, address=address, ship_data=ship_data, slurm=slurm or (), timeout=timeout
+    )
     devices = [planned_device(grid.runs)] if begin else choose_devices(device)
     places = workers(devices, jobs, default_jobs(todo, devices[0]))
     with naming_full_disk(grid.folder), _stopping_cleanly(console, grid, todo, before):

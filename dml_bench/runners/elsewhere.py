@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import partial
 
 from dml_bench.errors import DmlBenchError
+from dml_bench.ranks import launched
 from dml_bench.recipe.check import Run
 from dml_bench.runners.local import Event
 from dml_bench.runners.node import device_of
@@ -15,7 +16,14 @@ Begin = Callable[..., Generator[tuple[Run, Event], None, None]]
 
 
 def elsewhere(
-    runner: str, *, device: str, jobs: int | None, address: str | None, ship_data: bool, slurm: Sequence[str]
+    runner: str,
+    *,
+    device: str,
+    jobs: int | None,
+    address: str | None,
+    ship_data: bool,
+    slurm: Sequence[str],
+    timeout: float | None = None,
 ) -> Begin | None:
     """Return what executes runs on a cluster, or None for this machine.
 
@@ -26,6 +34,7 @@ def elsewhere(
         address: of a Ray cluster.
         ship_data: whether Ray sends the data.
         slurm: ``KEY=VALUE`` parameters.
+        timeout: of one run on this machine, seconds.
 
     Raises:
         DmlBenchError: naming an option that the runner does not know, or a package that is missing.
@@ -34,6 +43,10 @@ def elsewhere(
     _only("slurm", runner, {"--slurm": slurm})
     if runner == "local":
         return None
+    if timeout is not None:
+        raise DmlBenchError(f"--timeout {timeout:g}: goes with --runner local; for Slurm, --slurm timeout_min=MINUTES")
+    if launched()[1] > 1:
+        raise DmlBenchError(f"--runner {runner}: one run on several devices by torchrun goes with --runner local")
     if device != "auto" or jobs:
         given = f"--jobs {jobs}" if jobs else f"--device {device}"
         raise DmlBenchError(f"{given}: a cluster places runs by the recipe's resources: --set resources.num_gpus=1")

@@ -24,6 +24,7 @@ from dml_bench.recipe.check import Run
 from dml_bench.recipe.schema import Recipe
 from dml_bench.results.attempts import CHECKPOINTS, COUNT
 from dml_bench.results.journal import Tell
+from dml_bench.results.live import both
 from dml_bench.runners.worker import sparsely
 
 Files = Mapping[str, bytes]
@@ -57,7 +58,7 @@ def perform(order: Order, tell: Tell, split: Split | None = None) -> Files:
     Args:
         order: what is to be done.
         tell: receives the run's events, and ``{"event": "files", "files": Files, "kept": names}`` when the checkpoints
-            in its work folder have changed.
+            in its work folder, or the count of attempts there, have changed.
         split: the data; None reads it from where the recipe says.
 
     Raises:
@@ -79,15 +80,10 @@ def perform(order: Order, tell: Tell, split: Split | None = None) -> Files:
     with tempfile.TemporaryDirectory(prefix="dml-bench-") as name:
         work = work_folder(Path(name), run)
         write_files(work, order.files)
-        execute(
-            run,
-            Path(name),
-            device=device_of(run),
-            tell=_with_files(tell, work),
-            load=load,
-            checkpoint_every=order.every,
-        )
-        return read_files(Path(name) / run.run_id)
+        sender = Sender(work, tell)
+        how: dict[str, Any] = {"tell": both(sparsely(tell), sender.send), "on_checkpoint": sender.send, "load": load}
+        execute(run, Path(name), device=device_of(run), checkpoint_every=order.every, **how)
+        return read_files(Path(name) / run.run_id, "*")
 
 
 def device_of(run: Run) -> str:
@@ -107,9 +103,14 @@ def work_folder(folder: Path, run: Run) -> Path:
     return folder / f".work-{run.run_id}"
 
 
-def read_files(folder: Path) -> dict[str, bytes]:
-    """Return the files of a folder; none if it is not there."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.is_dir() else {}
+def read_files(folder: Path, *patterns: str) -> dict[str, bytes]:
+    """Return the files of a folder whose names match a pattern; none if it is not there."""
+    return {path.name: path.read_bytes() for pattern in patterns for path in folder.glob(pattern)}
+
+
+def left_behind(work: Path) -> dict[str, bytes]:
+    """Return what another attempt at a run needs of its work folder."""
+    return read_files(work, COUNT, CHECKPOINTS)
 
 
 def write_files(folder: Path, files: Files) -> None:
@@ -131,25 +132,38 @@ def keep_only(folder: Path, names: Iterable[str]) -> None:
             path.unlink()
 
 
-def _with_files(tell: Tell, work: Path) -> Tell:
-    """Return what tells an event, and then which files for another attempt have come and gone since the one before."""
-    known = _stamps(work)
-
-    def wrapped(event: Mapping[str, Any]) -> None:
-        nonlocal known
-        few(event)
-        if (now := _stamps(work)) != known:
-            changed = [name for name in now if now[name] != known.get(name)]
-            known = now
-            tell({"event": "files", "files": {n: (work / n).read_bytes() for n in changed}, "kept": list(now)})
-
-    few = sparsely(tell)
-    return wrapped
+def take_over(work: Path, files: Files, kept: Iterable[str]) -> None:
+    """Write what an attempt has sent to the work folder of its run, and remove checkpoints that it no longer keeps."""
+    write_files(work, files)
+    for path in work.glob(CHECKPOINTS):
+        if path.name not in set(kept):
+            path.unlink()
 
 
-def _stamps(work: Path) -> dict[str, int]:
-    """Return what another attempt would need, whose files come whole by a rename, and when each was written."""
-    return {path.name: path.stat().st_mtime_ns for name in (COUNT, CHECKPOINTS) for path in work.glob(name)}
+class Sender:
+    """Sends what another attempt would need, as soon as it changes.
+
+    Args:
+        work: the hidden folder of a run that goes on here.
+        tell: receives ``{"event": "files", "files": Files, "kept": names}``.
+    """
+
+    def __init__(self, work: Path, tell: Tell) -> None:
+        self._work, self._tell = work, tell
+        self._known = self._stamps()
+
+    def send(self, _: object = None) -> None:
+        """Look, and send what has changed."""
+        if (now := self._stamps()) != self._known:
+            changed = [name for name in now if now[name] != self._known.get(name)]
+            self._known = now
+            files = {name: (self._work / name).read_bytes() for name in changed}
+            self._tell({"event": "files", "files": files, "kept": list(now)})
+
+    def _stamps(self) -> dict[str, int]:
+        """Return the files that matter, which come whole by a rename, and when each was written."""
+        found = [path for name in (COUNT, CHECKPOINTS) for path in self._work.glob(name)]
+        return {path.name: path.stat().st_mtime_ns for path in found}
 
 
 @cache

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dml_bench.errors import DmlBenchError
+from dml_bench.errors import DmlBenchError, RunTaken
 from dml_bench.flow import execute
 from dml_bench.recipe.check import Run
 from dml_bench.results.store import find_run
-from dml_bench.runners.local import Event, done_event, lost
+from dml_bench.runners.local import LOOK, Event, done_event, lost
 from dml_bench.runners.node import device_of, need_of
 from dml_bench.runners.plan import Plan
 from dml_bench.runners.pool import Died
@@ -33,8 +34,12 @@ class Job:
     how: Mapping[str, Any]
 
     def __call__(self) -> None:
-        """Do the run and publish it."""
-        execute(self.run, self.folder, device=device_of(self.run), **self.how)
+        """Do the run and publish it; wait if somebody else is at it, such as a job whose end was not noticed yet."""
+        while True:
+            with suppress(RunTaken):
+                execute(self.run, self.folder, device=device_of(self.run), **self.how)
+                return
+            time.sleep(LOOK)
 
     def checkpoint(self) -> Any:
         """Return what submitit puts in the queue when Slurm ends the job early: the same, which goes on from there."""

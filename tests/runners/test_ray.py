@@ -28,7 +28,7 @@ RECIPE = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster():
     import ray
     from ray.cluster_utils import Cluster
@@ -38,6 +38,11 @@ def cluster():
     yield nodes
     ray.shutdown()
     nodes.shutdown()
+
+
+def worker(cluster):
+    """The node that all runs go to."""
+    return next(iter(cluster.worker_nodes), None) or cluster.add_node(num_cpus=1, object_store_memory=STORE)
 
 
 def on_ray(grid, **how):
@@ -51,7 +56,7 @@ def embeddings(folder):
 
 def test_a_run_whose_node_is_killed_goes_on_elsewhere_and_is_published_once(cluster, tmp_path):
     runs = read_recipe({**RECIPE, "seeds": [0, 1]}, VOCABULARY)
-    first = cluster.add_node(num_cpus=1, object_store_memory=STORE)
+    first = worker(cluster)
     events, killed = [], None
     for item, event in on_ray(Plan(tuple(runs), tmp_path / "ray"), ship_data=True):
         events.append((item.run_id, event))
@@ -73,7 +78,7 @@ def test_a_run_whose_node_is_killed_goes_on_elsewhere_and_is_published_once(clus
 
 
 def test_a_run_that_fails_is_a_record_and_one_that_no_node_can_take_is_an_error(cluster, tmp_path):
-    cluster.add_node(num_cpus=1, object_store_memory=STORE)
+    worker(cluster)
     fails = {**RECIPE, "training": {**RECIPE["training"], "optimizer": {"name": "sgd", "lr": 1e30}}}
     runs = [*read_recipe(fails, VOCABULARY), *read_recipe(RECIPE, VOCABULARY)]
     done = {i.run_id: e["status"] for i, e in on_ray(Plan(tuple(runs), tmp_path)) if e["event"] == "done"}
@@ -84,14 +89,15 @@ def test_a_run_that_fails_is_a_record_and_one_that_no_node_can_take_is_an_error(
         list(on_ray(Plan(tuple(large), tmp_path / "large")))
 
 
-def test_an_address_where_nobody_listens_is_an_error(tmp_path):
+def test_an_address_where_nobody_listens_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
     runs = read_recipe(RECIPE, VOCABULARY)
     with pytest.raises(DmlBenchError, match="nobody answers"):
         list(on_ray(Plan(tuple(runs), tmp_path), address="127.0.0.1:1"))
 
 
 def test_what_another_command_holds_is_left_to_it(cluster, tmp_path):
-    cluster.add_node(num_cpus=1, object_store_memory=STORE)
+    worker(cluster)
     grid = Plan(tuple(read_recipe({**RECIPE, "seeds": [0, 1]}, VOCABULARY)), tmp_path)
     lease, done = Lease(tmp_path, grid.runs[0].run_id), []
     lease.__enter__()
