@@ -122,7 +122,7 @@ def test_a_stopped_grid_goes_on(number, code, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it for background jobs
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # shells and nohup ignore some
     )
     runs = tmp_path / "runs" / "small"
     deadline = time.monotonic() + 120
