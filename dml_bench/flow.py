@@ -137,10 +137,10 @@ def _attempt(
             journal.lines.append(traceback.format_exc())
             record = journal.record("failed", {}, reason_of(error))
         live.end()
-        end_attempts(work)
         record.write(work)
         (work / "recipe.yaml").write_text(write_recipe(run.recipe), encoding="utf-8")
         (work / "log.txt").write_text("\n".join([*journal.lines, ""]), encoding="utf-8")
+    end_attempts(folder / run.run_id)  # not before: a kill while publishing must not cost the training
     return record
 
 

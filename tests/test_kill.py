@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dml_bench import flow
 from dml_bench.evaluation.extract import extract
 from dml_bench.flow import load_split, threads
+from dml_bench.recipe.reader import read_recipe
 from dml_bench.results.record import RunRecord
 from dml_bench.training.assembly import load_run
 
@@ -115,6 +117,27 @@ def test_the_weights_read_back_are_those_that_were_measured(whole):
     with threads(1), np.load(whole[0] / "embeddings.npz") as stored:
         again = extract(model, load_split(recipe).test.images)
         assert again.tobytes() == stored["embeddings"].tobytes()
+
+
+def test_a_run_that_is_stopped_while_it_is_published_does_not_train_again(recipe, tmp_path, monkeypatch):
+    short = {"backbone": {"name": "pixels", "size": 4}, "training": {"epochs": 1, "sampler": "random"}}
+    [run] = read_recipe({**recipe, **short}, flow.VOCABULARY)
+
+    def stopped(recipe):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(flow, "write_recipe", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            flow.execute(run, tmp_path)
+    events = []
+    record = flow.execute(run, tmp_path, tell=events.append)
+    assert record.status == "ok"
+    assert record.attempts == 2
+    assert record.resumed_from > 0
+    assert not [event for event in events if event["event"] == "step"]
+    assert not list((tmp_path / run.run_id).glob("checkpoint-*"))
+    assert not (tmp_path / run.run_id / "attempts").exists()
 
 
 @pytest.mark.e2e

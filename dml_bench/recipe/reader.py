@@ -6,6 +6,7 @@ import copy
 import io
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -17,7 +18,7 @@ from dml_bench.errors import Path, Problem, RecipeError
 from dml_bench.recipe.check import Run, Vocabulary, check_point, references
 from dml_bench.recipe.grid import Point, assign, expand
 from dml_bench.recipe.schema import Recipe
-from dml_bench.recipe.space import Study, studies
+from dml_bench.recipe.space import RANGE, Study, studies
 from dml_bench.registry import show
 
 Source = FilePath | str | Mapping[str, Any]
@@ -73,6 +74,7 @@ def _read(
                 runs.setdefault(run.run_id, run)
         if to_search and not found:
             found_studies, problems = studies(space, points, vocabulary)
+            found_studies = [replace(study, references=with_references) for study in found_studies]
             found |= {str(problem): problem for problem in problems}
     except RecipeError as error:
         problems = [*(error.problems or (Problem((), str(error)),)), *_beside_the_grid(document, vocabulary)]
@@ -202,11 +204,20 @@ def _settable(document: dict[str, Any], key: str, change: str) -> Path:
     for axis in axes:
         if f"{key}.".startswith(f"{axis}."):
             raise RecipeError(f"--set {change}: '{axis}' is an axis of the grid; set it as --set 'grid.{axis}=[...]'")
+    if key.startswith("space."):
+        return _in_space(document.get("space"), key.removeprefix("space."))
     if not key.startswith("grid."):
         return tuple(key.split("."))
     if isinstance(grid, list):
         raise RecipeError(f"--set {change}: this grid has several blocks; set all of it with --set 'grid=[...]'")
     return "grid", key.removeprefix("grid.")
+
+
+def _in_space(space: Any, key: str) -> Path:
+    """Return the path to a range of the space, whose keys have dots, or to a part of one."""
+    name, _, part = key.rpartition(".")
+    known = isinstance(space, dict) and key not in space and name in space
+    return ("space", name, part) if known and part in RANGE else ("space", key)
 
 
 def _place(problem: Problem, name: str, lines: Any, sets: Mapping[Path, str]) -> str:

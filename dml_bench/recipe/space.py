@@ -56,12 +56,14 @@ class Study:
         base: the recipe without the searched settings filled in.
         dimensions: the settings that are searched.
         seeds: those of the recipe, of which ``base`` has the first.
+        references: whether the recipe wants its reference rows.
     """
 
     name: str
     base: Point
     dimensions: tuple[Dimension, ...]
     seeds: tuple[int, ...] = ()
+    references: bool = True
 
     def run(self, values: Mapping[str, Any], vocabulary: Vocabulary, **more: Any) -> Run:
         """Return the checked run with ``values`` by dotted path, and ``more`` sections of the recipe replaced.
@@ -75,10 +77,11 @@ class Study:
         return run
 
     def point(self, values: Mapping[str, Any], **more: Any) -> Point:
-        """Return the recipe with ``values`` by dotted path, and ``more`` sections replaced."""
+        """Return the recipe with ``values`` by dotted path, wholes before parts, and ``more`` sections replaced."""
         document = copy.deepcopy(self.base.values)
-        for name, value in values.items():
-            assign(document, tuple(name.split(".")), value)
+        paths = [(tuple(name.split(".")), value) for name, value in values.items()]
+        for path, value in sorted(paths, key=lambda setting: len(setting[0])):
+            assign(document, path, copy.deepcopy(value))
         return Point({**document, **more})
 
 
@@ -93,8 +96,12 @@ def studies(space: Any, points: Sequence[Point], vocabulary: Vocabulary) -> tupl
         return [], problems
     found: list[Study] = []
     used: set[str] = set()
-    for name, point, run, seeds in _distinct(points, vocabulary):
-        keys = _keys(space, run, vocabulary)
+    distinct = _distinct(points, vocabulary)
+    losses = {run.method for _, _, run, _ in distinct}
+    names = losses | {entry.name for entry in vocabulary.registries["losses"]}  # those of a library are not listed
+    for name, point, run, seeds in distinct:
+        problems += [problem for problem in _overruled(space, point) if problem not in problems]
+        keys = _keys(space, run, names, vocabulary)
         used |= set(keys.values())
         dimensions = []
         for path, key in keys.items():
@@ -102,10 +109,9 @@ def studies(space: Any, points: Sequence[Point], vocabulary: Vocabulary) -> tupl
             problems += [problem for problem in wrong if problem not in problems]
             dimensions += [dimension] if dimension else []
         found.append(Study(name, point, tuple(dimensions), seeds))
-    losses = {run.method for _, _, run, _ in _distinct(points, vocabulary)}
     for key in space:
         if key not in used:
-            problems.append(Problem(("space", key), _unused(key, losses, vocabulary)))
+            problems.append(Problem(("space", key), _unused(key, losses, names, vocabulary)))
     problems += [
         Problem(("space",), f"leaves nothing to search for {study.name}") for study in found if not study.dimensions
     ]
@@ -118,7 +124,7 @@ def _shape(space: Any) -> Iterator[Problem]:
         return
     for key, what in space.items():
         where: Path = ("space", key)
-        if key.split(".")[0] in (*APART, "dataset", "subset", "selection", "evaluation"):
+        if key == "loss" or key.split(".")[0] in (*APART, "dataset", "subset", "selection", "evaluation"):
             yield Problem(where, f"'{key}' cannot be searched: it would change what is compared")
         elif not isinstance(what, dict) or ("choices" in what) == ("low" in what or "high" in what):
             yield Problem(where, f"must be a range or choices, not {show(what)}; {EXAMPLE}")
@@ -156,7 +162,7 @@ def _distinct(points: Sequence[Point], vocabulary: Vocabulary) -> list[tuple[str
         run, _ = check_point(point, vocabulary)
         if run is not None and run.recipe.loss is not None:
             known.setdefault(run.recipe_id, (point, run))
-            seeds[run.recipe_id].append(run.recipe.seed)
+            seeds[run.recipe_id] += [run.recipe.seed] if run.recipe.seed not in seeds[run.recipe_id] else []
     methods = [run.method for _, run in known.values()]
     named = []
     for i, (point, run) in enumerate(known.values()):
@@ -166,20 +172,33 @@ def _distinct(points: Sequence[Point], vocabulary: Vocabulary) -> list[tuple[str
     return named
 
 
-def _keys(space: Mapping[str, Any], run: Run, vocabulary: Vocabulary) -> dict[tuple[str, ...], str]:
+def _keys(space: Mapping[str, Any], run: Run, names: set[str], vocabulary: Vocabulary) -> dict[tuple[str, ...], str]:
     """Return which keys of the space concern a run, by the path they set; those of the loss by name come first."""
     name = run.method
     options = {option.name for option in vocabulary.registries["losses"][name].options}
     found: dict[tuple[str, ...], str] = {}
     for key in space:
-        head, _, rest = key.partition(".")
-        if rest and key.startswith(f"{name}.") and rest.split(".")[0] in options:
+        head, rest = _halves(key, names)
+        if head == name and rest.split(".")[0] in options:
             found[("loss", *rest.split("."))] = key
         elif rest and head == "loss" and rest.split(".")[0] in options:
             found.setdefault(("loss", *rest.split(".")), key)
-        elif head != "loss" and head not in {entry.name for entry in vocabulary.registries["losses"]}:
+        elif head != "loss" and head not in names:
             found[tuple(key.split("."))] = key
     return found
+
+
+def _halves(key: str, names: set[str]) -> tuple[str, str]:
+    """Return the loss that a key begins with, whose name may have dots, or else its first part; and the rest."""
+    head = max((name for name in names if key.startswith(f"{name}.")), key=len, default=key.partition(".")[0])
+    return head, key[len(head) + 1 :]
+
+
+def _overruled(space: Mapping[str, Any], point: Point) -> Iterator[Problem]:
+    for key in space:
+        for axis in point.axes:
+            if f"{axis}.".startswith(f"{key}."):
+                yield Problem(("space", key), f"would overrule '{axis}', an axis of the grid; give it in one place")
 
 
 def _dimension(
@@ -207,15 +226,16 @@ def _dimension(
     if "choices" in what:
         return Dimension(path, choices=tuple(what["choices"])), []
     low, high, step = float(what["low"]), float(what["high"]), what.get("step")
-    between = low + min(0.5, 0.5 * (high - low)) + 1e-3
-    whole = bool(wrong(between))  # a setting that takes no fraction is a whole number
+    # A setting that takes no fraction is a whole number.
+    whole = low.is_integer() and high.is_integer() and bool(wrong(low + 0.5))
+    if whole and step is not None and not float(step).is_integer():
+        return None, [Problem(("space", key, "step"), f"must be a whole number, as {name} is, not {step}")]
     return Dimension(path, low, high, whole, what.get("log", False), None if step is None else float(step)), []
 
 
-def _unused(key: str, losses: set[str], vocabulary: Vocabulary) -> str:
-    head, _, rest = key.partition(".")
+def _unused(key: str, losses: set[str], names: set[str], vocabulary: Vocabulary) -> str:
     known = vocabulary.registries["losses"]
-    names = {entry.name for entry in known}
+    head, rest = _halves(key, names)
     if head in names and head not in losses:
         return f"'{head}' is no loss of this recipe, which has {', '.join(sorted(losses))}"
     options = sorted({option.name for loss in losses for option in known[loss].options})

@@ -13,7 +13,7 @@ CHECKPOINTS = "checkpoint-*.pt"
 def begin_attempt(work: Path) -> int:
     """Count an attempt, and leave of earlier ones nothing but their checkpoints; return its number, from 1."""
     number, count = attempts_begun(work) + 1, work / COUNT
-    for path in set(work.iterdir()) - set(work.glob(CHECKPOINTS)):
+    for path in set(work.iterdir()) - {count, *work.glob(CHECKPOINTS)}:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     partial = work / f".{COUNT}.{os.getpid()}"
     partial.write_text(f"{number}\n", encoding="utf-8")
@@ -29,6 +29,6 @@ def attempts_begun(work: Path) -> int:
 
 
 def end_attempts(work: Path) -> None:
-    """Remove what only another attempt would need."""
+    """Remove what only another attempt would need, once there can be none: the run is published."""
     for path in [work / COUNT, *work.glob(CHECKPOINTS)]:
         path.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dml_bench.errors import ResultsError
+from dml_bench.results.attempts import end_attempts
 from dml_bench.results.lease import Lease, held_if_free, holders
 from dml_bench.results.outcome import naming_full_disk
 from dml_bench.results.record import RunRecord
@@ -48,6 +49,7 @@ def prepare(folder: Path) -> None:
 def _clear_up(folder: Path, run_id: str) -> None:
     mend(folder, run_id)
     published, work = folder / run_id, folder / f".work-{run_id}"
+    end_attempts(published)
     shutil.rmtree(folder / f".lost-{run_id}", ignore_errors=True)
     if published.exists() and work.exists() and not RunRecord.read(published / "record.json").may_go_on:
         shutil.rmtree(work)

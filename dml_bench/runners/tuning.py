@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from dml_bench.data.dataset import ImageSet, Split
+from dml_bench.data.locks import lock
 from dml_bench.errors import DmlBenchError, OptionError, RecipeError, ResultsError, TrainingError
 from dml_bench.flow import VOCABULARY, load_split, validate
 from dml_bench.randomness import derive_seed
@@ -127,7 +128,8 @@ def tune(tuning: Tuning, tell: Callable[[Trial], None] = lambda trial: None) -> 
         tell: hears of each trial that ends now.
 
     Returns:
-        All trials, earlier ones included.
+        As many trials of each study as were asked for, earlier ones included; what a larger budget found once does not
+        count in a smaller one.
 
     Raises:
         ResultsError: if the folder holds the study of another recipe or of other data, or cannot be written.
@@ -136,11 +138,16 @@ def tune(tuning: Tuning, tell: Callable[[Trial], None] = lambda trial: None) -> 
         (tuning.folder / "best").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResultsError(f"{tuning.folder}: cannot write here: {error.strerror}; choose another with --out") from None
+    with lock(tuning.folder / ".tuning"):  # a second command waits, and then finds all of it done
+        return _tune(tuning, tell)
+
+
+def _tune(tuning: Tuning, tell: Callable[[Trial], None]) -> list[Trial]:
     found: list[Trial] = []
     for study in tuning.studies:
         for trial in _searched(tuning, study):
             tell(trial)
-        done = _finished(_open(tuning, study), study)
+        done = _finished(_open(tuning, study), study)[: tuning.trials]
         found += done
         write_whole(tuning.folder / TRIALS, _csv(found).encode())
         if best := _best(done):
@@ -153,8 +160,8 @@ def _searched(tuning: Tuning, study: Study) -> Iterator[Trial]:
     optuna = _optuna()
     opened = _open(tuning, study)
     for trial in opened.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
-        opened.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # its process was killed
-        opened.enqueue_trial(trial.params)
+        opened.enqueue_trial(trial.params)  # its process was killed
+        opened.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     while (count := len(_finished(opened, study))) < tuning.trials:
         seed = derive_seed(study.base.values.get("seed", 0), "tuning", study.name, count) % 2**32
         opened.sampler = optuna.samplers.TPESampler(seed=seed)
@@ -203,9 +210,8 @@ class _Sealed(ImageSet):
 
 def _held_out(study: Study, params: dict[str, Any], rule: Rule, fold: int) -> Run:
     """Return the run that is judged on one fold."""
-    chosen = study.base.values.get("selection")
-    chosen = chosen if isinstance(chosen, dict) else {}
-    every = chosen.get("every", 1) if chosen.get("name") == "validation" else 10**9  # the last epoch alone
+    chosen = study.run({}, VOCABULARY).recipe.selection
+    every = chosen["every"] if chosen["name"] == "validation" else 10**9  # the last epoch alone
     kept = {name: chosen[name] for name in ("patience",) if name in chosen}
     rules = {"name": "validation", "metric": rule.metric, "folds": rule.parts, "fold": fold, "every": every, **kept}
     return study.run(params, VOCABULARY, selection=rules)
@@ -236,6 +242,7 @@ def _open(tuning: Tuning, study: Study) -> Any:
             "space": [repr(dimension) for dimension in study.dimensions],
             "rule": vars(tuning.rule),
             "data": tuning.split_digest,
+            "seed": study.base.values.get("seed", 0),
         }
     )
     try:
@@ -302,7 +309,8 @@ def _best_recipe(tuning: Tuning, study: Study, best: Trial, done: Sequence[Trial
         f"# The best of {len(done)} settings by {tuning.rule.metric} on held-out training classes "
         f"({share} folds); no test class was looked at.\n"
     )
-    return head + write_document({**document, **seeds})
+    references = {} if study.references else {"references": False}
+    return head + write_document({**document, **seeds, **references})
 
 
 def _csv(trials: Sequence[Trial]) -> str:

@@ -64,6 +64,7 @@ class Checkpoints:
         self.parts, self._note, self._on_saved = dict(parts or {}), note, on_saved
         self._on_restored, self._writes = on_restored, writes
         self._last, self._cost, self._saved_at = 0, 0.0, -1.0
+        self._good: list[Path] = []
 
     def due(self, steps: int) -> bool:
         """Return whether it is time for the next one, after ``steps`` optimizer steps; the first is due at once."""
@@ -72,7 +73,7 @@ class Checkpoints:
         return self._saved_at < 0 or time.perf_counter() - self._saved_at >= SHARE * self._cost
 
     def save(self, steps: int, training: Mapping[str, Any]) -> None:
-        """Write a checkpoint if this is who writes, and remove those before the last two.
+        """Write a checkpoint if this is who writes, and leave beside it the last good one alone.
 
         Raises:
             OSError: if the disk is full or the folder cannot be written; earlier checkpoints stay as they are.
@@ -86,7 +87,8 @@ class Checkpoints:
         content = stream.getvalue()
         path = self.folder / f"checkpoint-{steps}-{_digest(content)}.pt"
         write_whole(path, content)
-        for old in self._files()[KEPT:]:
+        self._good = [path, *(good for good in self._good if good != path)][:KEPT]
+        for old in set(self._files()) - set(self._good):
             old.unlink(missing_ok=True)
         self._last, self._saved_at = steps, time.perf_counter()
         self._cost = self._saved_at - start
@@ -97,9 +99,11 @@ class Checkpoints:
 
         A file that is damaged or belongs to another run is passed over with a note.
         """
-        found = next((state for path in self._files() if (state := self._read(path)) is not None), None)
-        if found is None:
+        read = ((path, state) for path in self._files() if (state := self._read(path)) is not None)
+        path, found = next(read, (None, None))
+        if path is None or found is None:
             return None
+        self._good = [path]
         for name, part in self.parts.items():
             part.load_state_dict(found["parts"][name])
         self._last = found["steps"]

@@ -122,6 +122,39 @@ def test_more_trials_may_be_asked_for_later(whole, tmp_path):
     assert plain(search(tmp_path, 3)) == plain(whole[1])
 
 
+def test_a_smaller_budget_is_the_same_for_all_losses_whatever_was_tried_before(whole, tmp_path, monkeypatch):
+    real, calls = module.validate, []
+
+    def stops(recipe, **how):
+        calls.append(recipe)
+        if len(calls) == 7:  # the first trial of the second loss
+            raise KeyboardInterrupt
+        return real(recipe, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "validate", stops)
+        with pytest.raises(KeyboardInterrupt):
+            search(tmp_path)
+    assert [(trial.study, trial.number) for trial in search(tmp_path, 1)] == [("softtriple", 1), ("arcface", 1)]
+    for name in ("softtriple", "arcface"):
+        tuned = read_recipe(tmp_path / "best" / f"{name}.yaml", VOCABULARY)[0].recipe.tuning
+        assert tuned["trials"] == 1
+
+
+def test_a_rule_of_selection_may_be_named_alone():
+    rules = [
+        module._held_out(prepare({**RECIPE, "selection": rule}, 1).studies[0], {}, module.Rule("map@r", 4, 4), 1)
+        for rule in ("validation", {"name": "validation"})
+    ]
+    assert rules[0].recipe.selection == rules[1].recipe.selection
+    assert rules[0].recipe.selection["every"] == 1
+
+
+def test_the_best_settings_want_no_references_if_the_search_did_not(tmp_path):
+    search(tmp_path, 1, recipe={**RECIPE, "references": False}, folds=1)
+    assert all(run.recipe.loss for run in read_recipe(tmp_path / "best" / "arcface.yaml", VOCABULARY))
+
+
 def test_a_setting_that_diverges_is_recorded_and_counts(tmp_path, monkeypatch):
     real, calls = module.validate, []
 
@@ -145,6 +178,7 @@ def test_a_setting_that_diverges_is_recorded_and_counts(tmp_path, monkeypatch):
         ({"training": {**RECIPE["training"], "epochs": 2}}, "recipe"),
         ({"space": {"loss.margin": {"low": 0.0, "high": 0.4}}}, "space"),
         ({"selection": {**RECIPE["selection"], "metric": "recall@1"}}, "rule"),
+        ({"seeds": [1, 2]}, "seed"),
     ],
 )
 def test_a_study_of_something_else_is_refused(whole, change, what):

@@ -217,6 +217,27 @@ def test_without_a_good_one_training_begins_anew(tmp_path):
     assert restored(tmp_path / "..") == (None, [])
 
 
+def test_a_new_one_stays_beside_damaged_ones_of_more_steps(tmp_path):
+    saved(tmp_path, 5, 90, 100)
+    for path in files(tmp_path):
+        path.write_bytes(b"torn")
+    checkpoints = Checkpoints(tmp_path, OWNER, 1, {"box": Box()})
+    assert checkpoints.restore() is None
+    saved(tmp_path, 10)
+    assert restored(tmp_path)[0] == 10
+
+
+def test_the_good_one_that_was_gone_on_from_stays_until_two_are_newer(tmp_path):
+    saved(tmp_path, 50, 100)
+    files(tmp_path)[-1].write_bytes(b"torn")
+    box = Box()
+    checkpoints = Checkpoints(tmp_path, OWNER, 1, {"box": box})
+    assert checkpoints.restore() == {"step": 50}
+    for step, left in ((60, ["50", "60"]), (70, ["60", "70"])):
+        checkpoints.save(step, {"step": step})
+        assert [path.name.split("-")[1] for path in files(tmp_path)] == left
+
+
 @pytest.mark.parametrize("part", ["run", "data"])
 def test_the_checkpoint_of_another_run_is_left_out(tmp_path, part):
     saved(tmp_path, 5)
