@@ -38,13 +38,17 @@ def per_query(run: RunRecord) -> Mapping[str, npt.NDArray[Any]]:
 
 
 def measured(runs: Sequence[RunRecord], metric: str) -> Measured | None:
-    """Return the class means of runs that differ in their seed alone; None if one of them kept no such values."""
+    """Return the class means of runs that differ in their seed alone; None if one of them kept no such values.
+
+    Raises:
+        ResultsError: if they were not measured on the same queries, or a file is damaged.
+    """
     found = [per_query(run) for run in runs]
     if not found or not all(metric in values for values in found):
         return None
     asked = [values["query"].tobytes() + values["label"].tobytes() for values in found]
     if len(set(asked)) > 1:
-        return None
+        raise ResultsError(f"{runs[0].folder}: its queries are not those of other seeds of recipe {runs[0].recipe_id}")
     return Measured(ClassMeans.of(found[0]["label"], [values[metric] for values in found]), asked[0])
 
 
@@ -54,6 +58,6 @@ def _read(path: Path, stamp: int) -> Mapping[str, npt.NDArray[Any]]:
         with np.load(path) as stored:
             values = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise ResultsError(f"{path}: the results per query cannot be read: {error}") from error
+        raise ResultsError(f"{path}: damaged, the results per query cannot be read ({type(error).__name__})") from None
     whole = ("query", "label", "first_hit_rank")
     return {name: part if name in whole else part.astype(np.float64) for name, part in values.items()}

@@ -173,9 +173,10 @@ def _named(rows: Sequence[Row], by: Sequence[str], varying: Sequence[str]) -> li
 
 def _value(stands: Standings, i: int, letters: Sequence[str]) -> Cell:
     known, where = stands.estimates[i], stands.standing
-    compared = [e.mean for e, row in zip(stands.estimates, stands.section.rows, strict=True) if not row.is_reference]
-    best = scale_of(stands.metric).best([mean for mean in compared if not math.isnan(mean)])
-    bold = not stands.section.rows[i].is_reference and known.mean == best
+    rows = zip(stands.estimates, stands.section.rows, strict=True)
+    claimed = [e.mean for e, row in rows if e.seeds > 1 and e.classes and not row.is_reference]
+    best = scale_of(stands.metric).best(claimed)  # nan where nothing is claimed
+    bold = known.seeds > 1 and not stands.section.rows[i].is_reference and known.mean == best
     better = _ranges(where.better[i], letters)
     return Cell(_text(stands.metric, known), bold=bold, tied=i in where.tied and not bold, letters=better)
 
@@ -190,7 +191,7 @@ def _text(metric: str, known: Estimate) -> str:
 
 
 def _seeds(row: Row) -> str:
-    return f"{row.seeds}, no claim" if len(row.finished) < 2 and not row.is_reference else row.seeds
+    return "n=1, no claim" if len(row.finished) == 1 and not row.is_reference else row.seeds
 
 
 def _costs(row: Row) -> list[str]:
@@ -207,9 +208,11 @@ def _costs(row: Row) -> list[str]:
 def _notes(stands: Sequence[Standings]) -> Iterator[str]:
     yield INTERVAL
     yield "Raised letters: rows that are worse, by the test for new seeds and classes at 5 percent, corrected by Holm."
-    plain = [stand.metric for stand in stands if any(e.seeds > 1 and not e.classes for e in stand.estimates)]
+    plain = [stand.metric for stand in stands if not any(e.classes for e in stand.estimates)]
     if plain:
         yield f"Interval for new seeds alone, and no ranks, for want of values per query: {', '.join(plain)}."
+    if any(e.seeds > 1 and not e.classes for stand in stands if stand.metric not in plain for e in stand.estimates):
+        yield "A row without values per query has an interval for new seeds alone, and no letters."
     if any(known.seeds == 1 for stand in stands for known in stand.estimates):
         yield "n=1, no claim: one training says nothing of others."
 

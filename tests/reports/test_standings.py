@@ -72,17 +72,40 @@ def test_a_row_has_its_interval_its_ties_and_who_is_worse(runs):
     assert " ± " in found["best"].text
     assert " ± " not in found["single"].text
     assert " ± " in found["old"].text  # of seeds alone
-    assert rows(table, "seeds")["single"].text == "1, no claim"
+    assert rows(table, "seeds")["single"].text == "n=1, no claim"
     assert rows(table, "peak MB")["best"].text == "1,024"
     assert rows(table, "protocol")["best"].text == "p" * 12
     assert any("Failed: broken, seed 0 1 2: diverged" in note for note in table.notes)
-    assert any("for want of values per query: recall@1, nmi" in note for note in table.notes)
+    assert any("for want of values per query: nmi." in note for note in table.notes)
+    assert any("A row without values per query" in note for note in table.notes)
 
 
 def test_nmi_ranks_nothing(runs):
     [table] = tables(sections(read_runs([runs])), ["nmi"])
     assert table.columns[2:4] == ("nmi", "train s")
-    assert not any(cell.letters or cell.tied for cell in rows(table, "nmi").values())
+    assert not any(cell.bold or cell.letters or cell.tied for cell in rows(table, "nmi").values())
+
+
+def test_one_seed_is_never_the_best(tmp_path):
+    publish(tmp_path, "lucky", 0.9, seeds=1)
+    publish(tmp_path, "first", 0.6)
+    publish(tmp_path, "second", 0.59)
+    [table] = tables(sections(read_runs([tmp_path])))
+    bold = [name for name, cell in rows(table, "recall@1").items() if cell.bold]
+    assert bold in (["first"], ["second"])
+
+
+def test_seeds_that_were_asked_other_queries_are_an_error(tmp_path):
+    publish(tmp_path, "mixed", 0.6)
+    [first, *_] = sorted(tmp_path.iterdir())
+    with np.load(first / "per_query.npz") as stored:
+        values = {**stored, "label": stored["label"][::-1]}
+    np.savez(first / "per_query.npz", **values)
+    with pytest.raises(ResultsError, match="its queries are not those of other seeds"):
+        tables(sections(read_runs([tmp_path])))
+    (first / "per_query.npz").write_bytes(b"torn")
+    with pytest.raises(ResultsError, match="per_query.npz: damaged"):
+        tables(sections(read_runs([tmp_path])))
 
 
 def test_programs_read_the_same(runs):

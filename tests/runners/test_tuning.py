@@ -143,7 +143,9 @@ def test_a_smaller_budget_is_the_same_for_all_losses_whatever_was_tried_before(w
 
 def test_a_rule_of_selection_may_be_named_alone():
     rules = [
-        module._held_out(prepare({**RECIPE, "selection": rule}, 1).studies[0], {}, module.Rule("map@r", 4, 4), 1)
+        module._held_out(
+            prepare({**RECIPE, "dataset": "glyphs", "selection": rule}, 1).studies[0], {}, module.Rule("map@r", 4, 4), 1
+        )
         for rule in ("validation", {"name": "validation"})
     ]
     assert rules[0].recipe.selection == rules[1].recipe.selection
