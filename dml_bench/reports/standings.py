@@ -9,11 +9,13 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any
 
+import numpy as np
+
 from dml_bench.errors import DmlBenchError
 from dml_bench.registry import suggestion
 from dml_bench.reports.measured import Measured, measured
 from dml_bench.reports.printed import Cell, Printed
-from dml_bench.reports.ranking import Standing, standing
+from dml_bench.reports.ranking import ALPHA, Standing, across_data_sets, standing
 from dml_bench.reports.scales import MISSING, scale_of
 from dml_bench.reports.statistics import Estimate, estimate, estimate_of_seeds, p_value
 from dml_bench.reports.summary import Row, Section
@@ -96,7 +98,8 @@ def tables(
             raise DmlBenchError(f"--by {name}: must be among {', '.join(BY)}")
     if mixed:
         return [_mixed(found, list(metrics) or known, by)]
-    return [_table(section, [m for m in (metrics or section.metrics) if m in section.metrics], by) for section in found]
+    shown = [_table(s, [m for m in (metrics or s.metrics) if m in s.metrics], by) for s in found]
+    return shown + (across(found, (*metrics, *known)[0]) if known else [])
 
 
 def lines(found: Sequence[Section], metrics: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -158,6 +161,27 @@ def _mixed(found: Sequence[Section], metrics: Sequence[str], by: Sequence[str]) 
     numeric = tuple(name in (*metrics, "embedding_dim", "seeds") for name in header)
     notes = ("Rows of different protocols stand side by side and are not ranked.", INTERVAL)
     return Printed("Several protocols", header, numeric, tuple(rows), (*notes, *(f for s in found for f in _failed(s))))
+
+
+def across(found: Sequence[Section], metric: str) -> list[Printed]:
+    """Return mean ranks over data sets, if two or more have three or more losses in common under one protocol each."""
+    kept = [s for s in found if [o.dataset for o in found].count(s.dataset) == 1 and metric in s.metrics]
+    scores = [{_name(row): row.mean(metric) for row in s.rows if not row.is_reference and row.finished} for s in kept]
+    names = [name for name in scores[0] if all(name in s for s in scores)] if scores else []
+    better = scale_of(metric).better
+    if len(kept) < 2 or len(names) < 3 or better is None:
+        return []
+    sign = 1 if better == "higher" else -1
+    result = across_data_sets(np.array([[sign * s[name] for name in names] for s in scores]))
+    order = sorted(range(len(names)), key=lambda i: result.ranks[i])
+    rows = tuple((Cell(names[i]), Cell(f"{result.ranks[i]:.2f}")) for i in order)
+    told = [f"{names[i]} and {names[j]}" for (i, j), p in result.pairs.items() if p < ALPHA]
+    notes = (
+        f"Over {', '.join(s.dataset for s in kept)}: Friedman p = {result.p:.3g}.",
+        f"Ranks that differ by less than {result.critical:.2f} are not told apart (Nemenyi, 5 percent).",
+        f"Told apart by Wilcoxon's signed ranks, corrected by Holm: {', '.join(told) or 'none'}.",
+    )
+    return [Printed(f"Across data sets: mean rank by {metric}", ("loss", "rank"), (False, True), rows, notes)]
 
 
 COSTS = ("train s", "images/s", "peak MB", "parameters")

@@ -127,6 +127,17 @@ def test_other_protocols_are_never_ranked_together(runs, tmp_path):
     assert not any(cell.bold or cell.letters or cell.tied for row in mixed.rows for cell in row)
 
 
+def test_losses_are_ranked_across_data_sets(tmp_path):
+    for number, (name, protocol) in enumerate((("one", "1" * 12), ("two", "2" * 12), ("three", "3" * 12))):
+        for loss, level in (("good", 0.8), ("fair", 0.65), ("bad", 0.5)):
+            publish(tmp_path / name, loss, level + number / 50, dataset=name, protocol_id=protocol)
+    *_, table = tables(sections(read_runs([tmp_path])), ["recall@1"])
+    assert table.title == "Across data sets: mean rank by recall@1"
+    assert [(row[0].text, row[1].text) for row in table.rows] == [("good", "1.00"), ("fair", "2.00"), ("bad", "3.00")]
+    assert "Over one, three, two: Friedman p = 0.0498." in table.notes
+    assert len(tables(sections(read_runs([tmp_path / "one", tmp_path / "two"]))[:1])) == 1
+
+
 def test_hostile_names_are_safe_in_every_format(runs, tmp_path):
     publish(tmp_path / "runs", HOSTILE, 0.6)
     publish(tmp_path / "runs", "<script>alert(1)</script>", 0.6)
