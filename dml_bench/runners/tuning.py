@@ -160,8 +160,7 @@ def _searched(tuning: Tuning, study: Study) -> Iterator[Trial]:
     optuna = _optuna()
     opened = _open(tuning, study)
     for trial in opened.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
-        opened.enqueue_trial(trial.params)  # its process was killed
-        opened.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        opened.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # its process was killed; the seed repeats it
     while (count := len(_finished(opened, study))) < tuning.trials:
         seed = derive_seed(study.base.values.get("seed", 0), "tuning", study.name, count) % 2**32
         opened.sampler = optuna.samplers.TPESampler(seed=seed)
@@ -186,7 +185,7 @@ def _judge(tuning: Tuning, study: Study, params: dict[str, Any]) -> tuple[list[f
         for fold in range(1, tuning.rule.folds + 1):
             recipe = _held_out(study, params, tuning.rule, fold).recipe
             values.append(validate(recipe, device=tuning.device, split=sealed(load_split(recipe))))
-    except (TrainingError, OptionError) as error:
+    except (TrainingError, OptionError, RuntimeError, MemoryError) as error:  # the last two: out of memory
         return values, f"{type(error).__name__}: {error}"
     return values, ""
 

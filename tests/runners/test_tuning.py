@@ -117,6 +117,25 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_trials(whole, tmp_path, mo
     assert plain(search(tmp_path)) == plain(whole[1])
 
 
+@pytest.mark.parametrize("at", [1, 2, 5, 7])
+def test_a_search_that_is_stopped_while_it_draws_goes_on_to_the_same_settings(tmp_path, monkeypatch, at):
+    monkeypatch.setattr(module, "validate", lambda recipe, **how: recipe.loss["margin"])
+    expected, real, calls = plain(search(tmp_path / "whole", folds=1)), module._suggest, []
+
+    def stops(trial, dimension):
+        calls.append(dimension)
+        value = real(trial, dimension)
+        if len(calls) == at:
+            raise KeyboardInterrupt
+        return value
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_suggest", stops)
+        with pytest.raises(KeyboardInterrupt):
+            search(tmp_path / "stopped", folds=1)
+    assert plain(search(tmp_path / "stopped", folds=1)) == expected
+
+
 def test_more_trials_may_be_asked_for_later(whole, tmp_path):
     search(tmp_path, 1)
     assert plain(search(tmp_path, 3)) == plain(whole[1])
