@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 import resource
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +19,22 @@ from torch import nn
 
 from dml_bench import ranks
 from dml_bench.data.dataset import DATASETS, Split
-from dml_bench.data.folds import hold_out
 from dml_bench.data.samplers import SAMPLERS
-from dml_bench.data.subsets import SUBSETS, with_subsets
+from dml_bench.data.subsets import SUBSETS
 from dml_bench.errors import DataError, DiskFullError, RunTaken
-from dml_bench.evaluation.evaluate import Scores, evaluate
+from dml_bench.evaluation.evaluate import Scores
 from dml_bench.evaluation.extract import extract
-from dml_bench.evaluation.items import PairList
-from dml_bench.evaluation.metrics import PairMetric, parse_metric
+from dml_bench.evaluation.metrics import parse_metric
 from dml_bench.losses import LOSSES, Loss
 from dml_bench.losses.merging import centers_left
 from dml_bench.losses.still import centers_of, still_centers
+from dml_bench.measuring import after_epoch, keeper_of, pairs, score, select_network, sides
 from dml_bench.models.backbone import BACKBONES
 from dml_bench.models.embedder import Embedder
-from dml_bench.randomness import derive_seed
 from dml_bench.ranks import RankError
 from dml_bench.recipe.check import Run, Vocabulary
 from dml_bench.recipe.reader import write_recipe
-from dml_bench.recipe.schema import Evaluation, Recipe, Training
+from dml_bench.recipe.schema import Recipe, Training
 from dml_bench.results.attempts import begin_attempt, end_attempts
 from dml_bench.results.journal import Journal, Tell
 from dml_bench.results.lease import Lease
@@ -47,13 +42,14 @@ from dml_bench.results.live import Live, both
 from dml_bench.results.outcome import naming_full_disk, reason_of
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import mend, publishing, stamp
+from dml_bench.splits import describe, load_split
 from dml_bench.training import assembly
 from dml_bench.training.checkpoint import Checkpoints, Stateful
-from dml_bench.training.fit import EpochResult, fit
+from dml_bench.training.fit import fit
 from dml_bench.training.optimizers import OPTIMIZERS
 from dml_bench.training.precision import arithmetic
 from dml_bench.training.schedules import SCHEDULES
-from dml_bench.training.selection import SELECTIONS, Keeper, Selection
+from dml_bench.training.selection import SELECTIONS
 
 REGISTRIES = {
     registry.kind: registry
@@ -154,25 +150,10 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path, sa
     journal.costs = {"parameters": _size(model), "loss_parameters": _size(loss) if loss else 0}
     journal.embedding_dim = model.embedding_dim
     journal.weights = model.weights_digest
-    if loss and recipe.training:
+    if loss:
         start = centers_of(loss)
-        keeper = keeper_of(recipe, split, model, loss, device)
-        parts: dict[str, Stateful] = {"journal": journal, **({"keeper": keeper} if keeper else {})}
         with journal.phase("train"):
-            fit(
-                model,
-                loss.to(device),
-                split.train,
-                recipe.training,
-                seed=recipe.seed,
-                device=device,
-                on_start=journal.note,
-                on_step=journal.step,
-                on_epoch=partial(_after_epoch, journal, keeper, recipe.training.head_epochs),
-                validation=keeper.latest if keeper and split.validation else None,
-                checkpoints=save(split.digest, parts),
-            )
-            _select(journal, keeper)
+            _train(recipe, split, model, loss, device, journal, save)
             journal.checks |= still_centers(start, loss)
             journal.centers_left = _centers_left(loss)
     if ranks.here() == 0:
@@ -182,9 +163,9 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path, sa
             embeddings = extract(model, split.test.images, device=device)
         if ranks.here():
             return Scores({}, 0, 0)  # rank 0 measures and writes
-        masks = _sides(split)
+        masks = sides(split)
         np.savez(work / "embeddings.npz", embeddings=embeddings, labels=split.test.labels, **masks)
-        how = {**masks, "pairs": _pairs(split, *recipe.evaluation.metrics), "device": device}
+        how = {**masks, "pairs": pairs(split, *recipe.evaluation.metrics), "device": device}
         scores = score(embeddings, split.test.labels, recipe.evaluation, recipe.seed, **how)
     if scores.per_query:
         per_query: dict[str, Any] = {name: _small(part) for name, part in scores.per_query.items()}
@@ -198,7 +179,7 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path, sa
 def validate(recipe: Recipe, *, device: str = "cpu", split: Split | None = None) -> float:
     """Train as a recipe with held-out classes says, and return the best value of its metric on these.
 
-    The test part of the data is never read, and nothing is written.
+    Nothing is measured on the test part of the data, and nothing is written.
 
     Args:
         recipe: its selection holds training classes out.
@@ -208,29 +189,44 @@ def validate(recipe: Recipe, *, device: str = "cpu", split: Split | None = None)
     Raises:
         TrainingError: if training diverges.
     """
-    where, count = torch.device(device), recipe.training.threads if recipe.training else 1
     split = split or load_split(recipe)
-    with threads(count):
+    with threads(recipe.training.threads if recipe.training else 1):
         model, loss = assemble(recipe, split)
-        model.to(where)
-        if loss is None or recipe.training is None or split.validation is None:
+        model.to(device)
+        if loss is None or split.validation is None:
             raise ValueError("only a loss that is trained beside held-out classes can be validated")
-        keeper = keeper_of(recipe, split, model, loss, where)
-        if keeper is None:
-            raise ValueError("only a recipe that selects by held-out classes can be validated")
         journal = Journal(Run(recipe), device, lambda event: None)
-        fit(
-            model,
-            loss.to(where),
-            split.train,
-            recipe.training,
-            seed=recipe.seed,
-            device=where,
-            on_epoch=partial(_after_epoch, journal, keeper, recipe.training.head_epochs),
-            validation=keeper.latest,
-        )
-        keeper.finish()
-    return keeper.best
+        _train(recipe, split, model, loss, torch.device(device), journal)
+    return float(journal.selected["value"])
+
+
+def _train(
+    recipe: Recipe,
+    split: Split,
+    model: Embedder,
+    loss: Loss,
+    device: torch.device,
+    journal: Journal,
+    save: Saving | None = None,
+) -> None:
+    """Train network and loss in place, and leave in them what is selected."""
+    training = recipe.training or Training()
+    keeper = keeper_of(recipe, split, model, loss, device)
+    parts: dict[str, Stateful] = {"journal": journal, **({"keeper": keeper} if keeper else {})}
+    fit(
+        model,
+        loss.to(device),
+        split.train,
+        training,
+        seed=recipe.seed,
+        device=device,
+        on_start=journal.note,
+        on_step=journal.step,
+        on_epoch=partial(after_epoch, journal, keeper, training.head_epochs),
+        validation=keeper.latest if keeper and split.validation else None,
+        checkpoints=save(split.digest, parts) if save else None,
+    )
+    select_network(journal, keeper)
 
 
 def assist(run: Run, folder: Path, *, device: str) -> None:
@@ -256,109 +252,6 @@ def _load_together(recipe: Recipe, load: Loading) -> Split:
     if split.digest != digest:
         raise DataError(f"{recipe.dataset['name']}: the data of rank {ranks.here()} is not that of rank 0")
     return split
-
-
-def keeper_of(recipe: Recipe, split: Split, model: Embedder, loss: Loss, device: torch.device) -> Keeper | None:
-    """Return what selects a network as the recipe says; None if it is the last one."""
-    selection = selection_of(recipe)
-    if selection.metric is None:
-        return None
-    part, sides = (split.test, _sides(split)) if split.validation is None else (split.validation, {})
-    how = recipe.evaluation.model_copy(update={"metrics": [selection.metric], "restarts": 1})
-    pairs = _pairs(split, selection.metric) if split.validation is None else None
-
-    def measure() -> float:
-        with arithmetic(recipe.training or Training()):
-            embeddings = extract(model, part.images, device=device)
-        how_else = {**sides, "pairs": pairs, "device": device}
-        values = partial(score, embeddings, part.labels, how, recipe.seed, **how_else)
-        return float(ranks.agreed(lambda: values()[how.metrics[0]]))
-
-    return Keeper(selection, (model, loss), measure)
-
-
-def selection_of(recipe: Recipe) -> Selection:
-    """Return the recipe's rule of model selection."""
-    return SELECTIONS.build(**recipe.selection)
-
-
-def _after_epoch(journal: Journal, keeper: Keeper | None, head_epochs: int, result: EpochResult) -> bool:
-    """Note a finished epoch and what it is worth; return whether training should end."""
-    journal.epoch(result)
-    if keeper is None or result.epoch <= head_epochs:
-        return False
-    value = keeper.after(result.epoch)
-    if value is not None:
-        journal.validated(result.epoch, str(keeper.selection.metric), value)
-    return keeper.is_out_of_patience
-
-
-def _select(journal: Journal, keeper: Keeper | None) -> None:
-    """Restore the network that was selected, and note which it is."""
-    if keeper is None:
-        return
-    value = keeper.finish()
-    if value is not None:
-        journal.validated(keeper.epoch, str(keeper.selection.metric), value)
-    journal.selected = {"epoch": keeper.best_epoch, "metric": keeper.selection.metric, "value": keeper.best}
-
-
-def score(
-    embeddings: npt.NDArray[Any],
-    labels: npt.NDArray[Any],
-    evaluation: Evaluation,
-    seed: int,
-    **how: Any,
-) -> Scores:
-    """Score a run's embeddings as its recipe says; from the same ones, the same numbers as when it was run.
-
-    Args:
-        embeddings: ``(N, D)``.
-        labels: ``(N,)`` integers; which number a class has makes no difference.
-        evaluation: the metrics, restarts and distance.
-        seed: the seed of the run, from which those of k-means are derived.
-        how: what ``evaluate`` takes besides: the masks and pairs of the data, and what changes no number.
-    """
-    restarts, draws = evaluation.restarts, derive_seed(seed, "k-means") % 2**31
-    names, distance = evaluation.metrics, evaluation.distance
-    return evaluate(embeddings, labels, names, distance=distance, restarts=restarts, seed=draws, **how)
-
-
-def _sides(split: Split) -> dict[str, Any]:
-    return {} if split.query is None else {"query": split.query, "gallery": split.gallery}
-
-
-def _pairs(split: Split, *metrics: str) -> PairList | None:
-    """Return the pairs of the data, if a metric compares pairs."""
-    if split.pairs is None or not any(isinstance(parse_metric(name), PairMetric) for name in metrics):
-        return None
-    return PairList(split.pairs.first, split.pairs.second, split.pairs.same, split.pairs.folds)
-
-
-def load_split(recipe: Recipe) -> Split:
-    """Load the data of a recipe from its ``data_root``, else from ``$DML_BENCH_DATA``; the last one stays loaded."""
-    selection = selection_of(recipe)
-    choice = json.dumps([recipe.dataset, recipe.subset, selection.folds, selection.fold])
-    return _load(choice, recipe.data_root or os.environ.get("DML_BENCH_DATA"))
-
-
-@lru_cache(maxsize=1)
-def _load(choice: str, root: str | None) -> Split:
-    options, subset, folds, fold = json.loads(choice)
-    split = DATASETS.build(options.pop("name"), Path(root) if root else None, **options)
-    whole = replace(split, train=with_subsets(split, subset)) if subset else split
-    if folds is None:
-        return whole
-    held = hold_out(split, folds, fold)
-    return replace(held, train=with_subsets(held, subset) if subset else held.train, known_digest=whole.digest)
-
-
-def describe(split: Split) -> dict[str, object]:
-    """Return what a record keeps of its data: digest, image shape and sizes."""
-    parts = {"train": split.train, "test": split.test}
-    parts |= {} if split.validation is None else {"validation": split.validation}
-    sizes = {name: {"images": len(part), "classes": part.num_classes} for name, part in parts.items()}
-    return {"digest": split.digest, "image_shape": list(split.train.image_shape), **sizes}
 
 
 def assemble(recipe: Recipe, split: Split) -> tuple[Embedder, Loss | None]:

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from dml_bench import flow
+from dml_bench import splits
 from dml_bench.data import cub200
 from dml_bench.flow import VOCABULARY, execute
 from dml_bench.recipe.reader import read_recipe
@@ -46,7 +46,7 @@ def record(birds, runs, subset=(), **options):
         "evaluation": {"metrics": ["recall@1"]},
     }
     (run,) = read_recipe(document, VOCABULARY)
-    flow._load.cache_clear()  # a process keeps the last data set it loaded
+    splits._load.cache_clear()  # a process keeps the last data set it loaded
     done = execute(run, birds.parent / runs)
     assert done.status == "ok", done.reason
     return done

@@ -14,9 +14,10 @@ from PIL import Image
 
 from dml_bench import flow
 from dml_bench.evaluation.extract import extract
-from dml_bench.flow import load_split, threads
+from dml_bench.flow import threads
 from dml_bench.recipe.reader import read_recipe
 from dml_bench.results.record import RunRecord
+from dml_bench.splits import load_split
 from dml_bench.training.assembly import load_run
 
 KILLS = int(os.environ.get("DML_BENCH_KILLS", "3"))

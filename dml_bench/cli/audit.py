@@ -65,9 +65,9 @@ def _look(run: RunRecord, data_root: Path | None) -> DataNow:
     from pydantic import ValidationError
 
     from dml_bench.data.duplicates import near_duplicates
-    from dml_bench.flow import load_split
     from dml_bench.recipe.schema import Recipe
     from dml_bench.reports.audit import DataNow
+    from dml_bench.splits import load_split
 
     try:
         recipe = Recipe.model_validate(dict(run.recipe))

@@ -16,12 +16,12 @@ from typing import Any
 from dml_bench.data.dataset import Split
 from dml_bench.data.shipping import in_memory
 from dml_bench.errors import DmlBenchError
-from dml_bench.flow import load_split
 from dml_bench.recipe.check import Run
 from dml_bench.results.environment import available_cores
 from dml_bench.runners.local import LOOK, Event
 from dml_bench.runners.node import Files, Order, code_digest, device_of, need_of, perform
 from dml_bench.runners.pool import Died
+from dml_bench.splits import load_split
 
 PAUSE = 0.2
 """Longest wait between two looks at what has come, seconds."""

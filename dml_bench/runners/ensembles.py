@@ -15,7 +15,8 @@ import numpy.typing as npt
 from dml_bench.data.embedding_files import EmbeddingFile
 from dml_bench.errors import OptionError, Problem, ResultsError
 from dml_bench.evaluation.metrics import parse_metric
-from dml_bench.flow import score, threads
+from dml_bench.flow import threads
+from dml_bench.measuring import score
 from dml_bench.recipe.identity import recipe_id
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import find_runs

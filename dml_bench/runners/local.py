@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dml_bench.errors import DmlBenchError, ResultsError, RunTaken
-from dml_bench.flow import describe, execute, load_split
+from dml_bench.flow import execute
 from dml_bench.recipe.check import Run
 from dml_bench.recipe.reader import Source
 from dml_bench.results.attempts import attempts_begun
@@ -21,6 +21,7 @@ from dml_bench.results.record import RunRecord
 from dml_bench.results.store import find_run, forget, mend, publishing, stamp
 from dml_bench.runners.plan import Plan, choose_device, plan
 from dml_bench.runners.pool import Died, Pool
+from dml_bench.splits import describe, load_split
 
 Event = Mapping[str, Any]
 

@@ -19,13 +19,14 @@ from typing import Any
 import dml_bench
 from dml_bench.data.dataset import Split
 from dml_bench.errors import DataError, DmlBenchError
-from dml_bench.flow import execute, load_split
+from dml_bench.flow import execute
 from dml_bench.recipe.check import Run
 from dml_bench.recipe.schema import Recipe
 from dml_bench.results.attempts import CHECKPOINTS, COUNT
 from dml_bench.results.journal import Tell
 from dml_bench.results.live import both
 from dml_bench.runners.worker import sparsely
+from dml_bench.splits import load_split
 
 Files = Mapping[str, bytes]
 """The contents of files by their names in a run's folder."""

@@ -16,7 +16,7 @@ from dml_bench.data.dataset import Split
 from dml_bench.data.informed import LearnsFromSteps
 from dml_bench.data.samplers import build_sampler
 from dml_bench.errors import DmlBenchError, OptionError, RecipeError, ResultsError
-from dml_bench.flow import VOCABULARY, assemble, load_split
+from dml_bench.flow import VOCABULARY, assemble
 from dml_bench.models.freezing import freeze
 from dml_bench.recipe.check import Run
 from dml_bench.recipe.reader import Source, read_recipe
@@ -24,6 +24,7 @@ from dml_bench.recipe.schema import Recipe
 from dml_bench.registry import Registry
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import find_run, prepare, stamp
+from dml_bench.splits import load_split
 from dml_bench.training.budget import duration
 from dml_bench.training.groups import parameter_groups
 from dml_bench.training.listening import check_dropout, check_judge

@@ -11,7 +11,8 @@ from dml_bench.data.embedding_files import EmbeddingFile, read_embeddings
 from dml_bench.errors import DataError, OptionError, Problem
 from dml_bench.evaluation.evaluate import Scores, Tell, read_bytes
 from dml_bench.evaluation.metrics import parse_metric
-from dml_bench.flow import score, threads
+from dml_bench.flow import threads
+from dml_bench.measuring import score
 from dml_bench.recipe.identity import protocol_id
 from dml_bench.recipe.schema import Evaluation
 from dml_bench.results.environment import environment

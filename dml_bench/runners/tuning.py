@@ -18,12 +18,13 @@ import torch
 from dml_bench.data.dataset import ImageSet, Split
 from dml_bench.data.locks import lock
 from dml_bench.errors import DmlBenchError, OptionError, RecipeError, ResultsError, TrainingError
-from dml_bench.flow import VOCABULARY, load_split, validate
+from dml_bench.flow import VOCABULARY, validate
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.check import Run
 from dml_bench.recipe.reader import Source, read_studies, write_document
 from dml_bench.recipe.space import Dimension, Study
 from dml_bench.runners.plan import rehearse
+from dml_bench.splits import load_split
 from dml_bench.training.checkpoint import write_whole
 
 STUDY = "study.db"

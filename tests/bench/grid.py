@@ -116,14 +116,14 @@ def plain(names: list[str]) -> None:
     from torch.optim.lr_scheduler import CosineAnnealingLR
     from torch.utils.data import TensorDataset
 
-    from dml_bench import flow
+    from dml_bench import flow, splits
     from dml_bench.data.samplers import build_sampler
     from dml_bench.recipe.reader import read_recipe
     from dml_bench.training.precision import autocast
 
     torch.set_num_threads(1)
     recipe = read_recipe(RECIPE, flow.VOCABULARY, [])[0].recipe
-    training, split, cpu = recipe.training, flow.load_split(recipe), torch.device("cpu")
+    training, split, cpu = recipe.training, splits.load_split(recipe), torch.device("cpu")
     train, test = (
         TensorDataset(torch.from_numpy(part.images[:]).permute(0, 3, 1, 2) / 255, torch.from_numpy(part.labels))
         for part in (split.train, split.test)
@@ -195,11 +195,11 @@ def main() -> None:
         plain(chosen.plain)
         return
     names = list(rivals(2, 2)) if chosen.all else list(FEW)
-    from dml_bench import flow
+    from dml_bench import flow, splits
     from dml_bench.recipe.reader import read_recipe
 
     recipe = read_recipe(RECIPE, flow.VOCABULARY, [])[0].recipe
-    flow.load_split(recipe)  # fills the cache of images
+    splits.load_split(recipe)  # fills the cache of images
     one, two = ours(names, 1), ours(names, 2)
     loop = spend([sys.executable, __file__, "--plain", *names])
     cores = os.cpu_count()

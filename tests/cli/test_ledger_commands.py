@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from dml_bench import flow
+from dml_bench import splits
 from dml_bench.cli import app
 from dml_bench.errors import DmlBenchError
 from dml_bench.flow import VOCABULARY, execute
@@ -118,12 +118,12 @@ def test_an_audit_finds_a_copied_image_and_changed_data(tmp_path, monkeypatch):
     assert checks == ["seeds"]
     copy = Image.open(source).point(lambda level: min(255, level + 5))
     copy.save(test_class / "0.png")
-    flow._load.cache_clear()  # as in another process
+    splits._load.cache_clear()  # as in another process
     text = say("audit", tmp_path / "runs", "--strict", ok=False)
     assert "1 of 18 test images (5.6 %) have a near-duplicate in the training part" in text
     assert "training image 0 ('a') and test image 12 ('f')" in text
     assert "not what the runs saw" in text
     images = tmp_path / "images"
     images.rename(tmp_path / "elsewhere")
-    flow._load.cache_clear()
+    splits._load.cache_clear()
     assert "data not here" in say("audit", tmp_path / "runs")

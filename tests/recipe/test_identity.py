@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from ruamel.yaml import YAML
 
-from dml_bench import flow
+from dml_bench import splits
 from dml_bench.flow import VOCABULARY
 from dml_bench.recipe import identity
 from dml_bench.recipe.identity import APART, LATER, RULES, protocol_id, recipe_id
@@ -168,8 +168,8 @@ def test_an_image_moved_to_another_class_is_another_protocol(tmp_path, classes):
     recipe = read_recipe({"dataset": dataset, "loss": "arcface"}, VOCABULARY)[0].recipe
 
     def protocol():
-        flow._load.cache_clear()  # a process keeps the last data set it loaded
-        return protocol_id(flow.load_split(recipe).digest)
+        splits._load.cache_clear()  # a process keeps the last data set it loaded
+        return protocol_id(splits.load_split(recipe).digest)
 
     before = protocol()
     one, other = (tmp_path / name / f"{classes[0]}2.png" for name in classes)

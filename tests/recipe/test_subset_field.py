@@ -3,8 +3,9 @@
 import pytest
 
 from dml_bench.errors import RecipeError
-from dml_bench.flow import VOCABULARY, load_split
+from dml_bench.flow import VOCABULARY
 from dml_bench.recipe.reader import read_recipe, write_recipe
+from dml_bench.splits import load_split
 
 HEAD = "dataset: digits\nloss: norm_softmax\n"
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from dml_bench.errors import DmlBenchError
-from dml_bench.flow import VOCABULARY, load_split
+from dml_bench.flow import VOCABULARY
 from dml_bench.recipe.reader import read_recipe
 from dml_bench.results.lease import living
 from dml_bench.results.live import read_live
@@ -17,6 +17,7 @@ from dml_bench.runners.plan import Plan
 from dml_bench.runners.pool import Died
 from dml_bench.runners.ray import LOSSES, Errand, Held, run_on_ray
 from dml_bench.runners.slurm import run_on_slurm
+from dml_bench.splits import load_split
 
 RECIPE = {
     "dataset": "digits",

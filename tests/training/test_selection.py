@@ -7,9 +7,10 @@ from dml_bench import run
 from dml_bench.data.dataset import DATASETS
 from dml_bench.data.folds import hold_out
 from dml_bench.errors import DataError, RecipeError
-from dml_bench.flow import VOCABULARY, load_split
+from dml_bench.flow import VOCABULARY
 from dml_bench.recipe.identity import protocol_id
 from dml_bench.recipe.reader import read_recipe
+from dml_bench.splits import load_split
 from dml_bench.training.selection import Keeper, Selection
 
 
