@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +22,12 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Overrule the recipe; repeatable: --set training.epochs=3"),
 ]
+
+
+def folder_and_name(text: str) -> tuple[Path, str]:
+    """Split ``FOLDER:NAME``; a path that exists is a folder without a name."""
+    folder, colon, name = text.rpartition(":")
+    return (Path(text), "") if Path(text).exists() or not colon else (Path(folder), name)
 
 
 def terminal() -> Console:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dml_bench.cli.app import app, terminal
+from dml_bench.cli.app import app, folder_and_name, terminal
 from dml_bench.errors import ResultsError
 
 if TYPE_CHECKING:
@@ -34,10 +33,8 @@ def _side(text: str) -> list[RunRecord]:
     """Return the runs that ``text`` names: all seeds of one recipe."""
     from dml_bench.results.store import read_runs
 
-    folder, _, wanted = text.rpartition(":")
-    if Path(text).exists() or not folder:
-        folder, wanted = text, ""
-    runs = [run for run in read_runs([Path(folder)]) if wanted in ("", run.loss, run.recipe_id, run.run_id)]
+    folder, wanted = folder_and_name(text)
+    runs = [run for run in read_runs([folder]) if wanted in ("", run.loss, run.recipe_id, run.run_id)]
     rows = {run.recipe_id: f"{run.recipe_id} ({run.loss})" for run in runs}
     if len(rows) != 1:
         said = ", ".join(sorted(rows.values())) or "none"

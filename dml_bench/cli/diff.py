@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dml_bench.cli.app import app, terminal
+from dml_bench.cli.app import app, folder_and_name, terminal
 from dml_bench.errors import ResultsError
 
 if TYPE_CHECKING:
@@ -48,16 +48,13 @@ def diff(
 
 def _side(text: str) -> list[Facts]:
     """Return the facts of every run that ``text`` names."""
-    folder, _, wanted = text.rpartition(":")
-    path = Path(text)
-    if path.exists() or not folder:
-        folder, wanted = text, ""
-    if Path(folder).is_file():
-        return _recipe(Path(folder), wanted)
+    folder, wanted = folder_and_name(text)
+    if folder.is_file():
+        return _recipe(folder, wanted)
     from dml_bench.reports.differences import facts_of
     from dml_bench.results.store import read_runs
 
-    runs = read_runs([Path(folder)])
+    runs = read_runs([folder])
     kept = [run for run in runs if not wanted or wanted in (run.recipe_id, run.run_id)]
     if not kept:
         raise ResultsError(f"{folder}: no run of recipe {wanted}{_known(wanted, {run.recipe_id for run in runs})}")

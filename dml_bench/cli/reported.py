@@ -41,8 +41,9 @@ def reported(
     ),
 ) -> None:
     """Browse what papers and repositories report, in percent, each figure with its source."""
+    from dml_bench.evaluation.scores import as_csv
     from dml_bench.reports.ledger import COLUMNS, browse, datasets
-    from dml_bench.reports.markdown import csv_table, markdown_table
+    from dml_bench.reports.markdown import markdown_table
 
     if dataset is None:
         for name, count in datasets().items():
@@ -52,7 +53,7 @@ def reported(
     if form is Format.csv:
         yes = {True: "yes", False: "no"}
         rows = [[yes.get(value, value) for value in vars(figure).values()] for figure in found]
-        print(csv_table(COLUMNS, rows), end="")  # noqa: T201
+        print(as_csv(COLUMNS, rows), end="")  # noqa: T201
     elif form is Format.md:
         print(markdown_table(SHOWN, _cells(found), ("dim", "batch", "crop", "value")), end="")  # noqa: T201
     else:

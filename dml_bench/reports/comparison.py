@@ -45,7 +45,7 @@ class Compared:
             lines.append(f"Detectable with 80 % power: {self._shown(found.detectable)}")
         if not found.classes:
             lines.append(
-                "There are no per-query results of all of these runs; only the numbers of the seeds are compared."
+                f"Not all of these runs have values per query of {self.metric}: the numbers of the seeds are compared."
             )
         return [*lines, self.sentence()]
 

@@ -1,9 +1,7 @@
-"""Tables and names in Markdown and CSV, safe against marks in names."""
+"""Tables and names in Markdown, safe against marks in names."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Sequence
 
@@ -40,12 +38,3 @@ def _cell(cell: Cell) -> str:
     text = f"**{escape(cell.text)}**" if cell.bold else escape(cell.text)
     raised = f" <sup>{escape(cell.letters)}</sup>" if cell.letters else ""
     return f"{text}{f' {TIED_MARK}' if cell.tied else ''}{raised}"
-
-
-def csv_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Write a CSV table with one line end everywhere."""
-    stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(header)
-    table.writerows(rows)
-    return stream.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from dml_bench.reports.statistics import ClassMeans
 from dml_bench.results.record import RunRecord
 
 FILE = "per_query.npz"
+NOT_METRICS = ("query", "label", "first_hit_rank")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +26,7 @@ class Measured:
     """The runs of one recipe by one metric; ``queries`` tells whether others were measured on the same queries."""
 
     means: ClassMeans
-    queries: bytes
+    queries: str
 
 
 def per_query(run: RunRecord) -> Mapping[str, npt.NDArray[Any]]:
@@ -34,7 +36,7 @@ def per_query(run: RunRecord) -> Mapping[str, npt.NDArray[Any]]:
         ResultsError: if the file is damaged.
     """
     path = run.folder / FILE if run.folder else None
-    return _read(path, path.stat().st_mtime_ns) if path and path.exists() else {}
+    return _read(path) if path and path.exists() else {}
 
 
 def measured(runs: Sequence[RunRecord], metric: str) -> Measured | None:
@@ -43,21 +45,33 @@ def measured(runs: Sequence[RunRecord], metric: str) -> Measured | None:
     Raises:
         ResultsError: if they were not measured on the same queries, or a file is damaged.
     """
-    found = [per_query(run) for run in runs]
-    if not found or not all(metric in values for values in found):
+    paths = [run.folder / FILE for run in runs if run.folder]
+    if not runs or len(paths) < len(runs) or not all(path.exists() for path in paths):
         return None
-    asked = [values["query"].tobytes() + values["label"].tobytes() for values in found]
-    if len(set(asked)) > 1:
+    found = [_by_class(path, path.stat().st_mtime_ns) for path in paths]
+    if len({queries for queries, _ in found}) > 1:
         raise ResultsError(f"{runs[0].folder}: its queries are not those of other seeds of recipe {runs[0].recipe_id}")
-    return Measured(ClassMeans.of(found[0]["label"], [values[metric] for values in found]), asked[0])
+    if not all(metric in means for _, means in found):
+        return None
+    means = [by_metric[metric] for _, by_metric in found]
+    return Measured(ClassMeans(np.concatenate([run.values for run in means]), means[0].counts), found[0][0])
 
 
 @lru_cache(maxsize=4096)
-def _read(path: Path, stamp: int) -> Mapping[str, npt.NDArray[Any]]:
+def _by_class(path: Path, stamp: int) -> tuple[str, dict[str, ClassMeans]]:
+    """Return what tells the queries of one run from others, and its class means by metric, which take little memory."""
+    values = _read(path)
+    queries = hashlib.sha256(values["query"].tobytes() + values["label"].tobytes()).hexdigest()
+    metrics = {name: part.astype(np.float64) for name, part in values.items() if name not in NOT_METRICS}
+    return queries, {name: ClassMeans.of(values["label"], [part]) for name, part in metrics.items()}
+
+
+def _read(path: Path) -> Mapping[str, npt.NDArray[Any]]:
     try:
         with np.load(path) as stored:
             values = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ResultsError(f"{path}: damaged, the results per query cannot be read ({type(error).__name__})") from None
-    whole = ("query", "label", "first_hit_rank")
-    return {name: part if name in whole else part.astype(np.float64) for name, part in values.items()}
+    if not {"query", "label"} <= values.keys():
+        raise ResultsError(f"{path}: damaged, it does not say which queries were asked")
+    return values

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
+from dml_bench.evaluation.scores import as_csv
 from dml_bench.reports.ledger import Figure
-from dml_bench.reports.markdown import csv_table, escape, markdown_table
-from dml_bench.reports.scales import is_spread
-from dml_bench.reports.summary import Row, sections
+from dml_bench.reports.markdown import escape, markdown_table
+from dml_bench.reports.standings import Standings
+from dml_bench.reports.summary import Row, Section, sections
 from dml_bench.reports.verdicts import Comparison, Ours, compare_with_reported, conditions_of
 from dml_bench.results.record import RunRecord
 
@@ -20,54 +21,38 @@ COLUMNS = (
 )
 SHOWN = ("loss", "metric", "ours", "reported", "deviation", "z", "verdict", "method", "source")
 EXPLANATION = (
-    "Our mean with its 95 % interval over seeds, in percent, beside published figures. z is the deviation in standard "
-    "errors, half of the interval being 1.96 of them. 'reproduced': all conditions that count are stated and equal, "
-    "and the figure lies in the interval; with a condition unknown it is 'consistent' at most. With one seed there is "
-    "no claim. Options of the loss and the length of training are not compared."
+    "Our mean with its 95 % interval, as in the comparison, in percent, beside published figures. z is the deviation "
+    "in standard errors, half of the interval being 1.96 of them. 'reproduced': all conditions that count are stated "
+    "and equal, and the figure lies in the interval; with a condition unknown it is 'consistent' at most. With one "
+    "seed there is no claim. Options of the loss and the length of training are not compared."
 )
 
-Interval = Callable[[Sequence[float]], tuple[float, float]]
-"""From the values of the seeds, two at least, to the ends of a 95 % interval of their mean."""
 
-
-def reported_tables(records: Sequence[RunRecord], interval: Interval | None = None) -> dict[str, str]:
+def reported_tables(records: Sequence[RunRecord]) -> dict[str, str]:
     """Return ``reported.csv`` (percent, every column) and ``reported.md`` (what is said of each row).
-
-    Args:
-        records: the runs.
-        interval: makes the interval; None takes Student's t over seeds.
 
     Raises:
         ResultsError: when two different records claim to be the same run.
     """
-    compared = [(row, compare_with_reported(_ours(row, interval or t_interval))) for row in _rows(records)]
+    compared = [
+        (row, compare_with_reported(ours))
+        for section in sections(records)
+        for row, ours in zip(section.rows, _ours(section), strict=True)
+        if not row.is_reference and row.finished
+    ]
     lines = [_line(row, comparison) for row, found in compared for comparison in found]
-    return {"reported.csv": csv_table(COLUMNS, lines), "reported.md": _page(compared)}
+    return {"reported.csv": as_csv(COLUMNS, lines), "reported.md": _page(compared)}
 
 
-def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % interval of a mean by Student's t; of two values at least."""
-    from scipy.stats import t  # here, as it takes a while to load
-
-    mean, n = math.fsum(values) / len(values), len(values)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
-    return mean - half, mean + half
-
-
-def _rows(records: Sequence[RunRecord]) -> list[Row]:
-    return [row for section in sections(records) for row in section.rows if not row.is_reference and row.finished]
-
-
-def _ours(row: Row, interval: Interval) -> Iterator[Ours]:
-    run = row.finished[0]
-    for metric in run.metrics:
-        values = [run.metrics[metric] for run in row.finished if metric in run.metrics]
-        if is_spread(metric) or not values:
-            continue
-        low, high = interval(values) if len(values) > 1 else (math.nan, math.nan)
-        mean = math.fsum(values) / len(values)
-        yield Ours(run.dataset, run.loss, metric, mean, low, high, len(values), conditions_of(run))
+def _ours(section: Section) -> list[list[Ours]]:
+    """Return our numbers by row, those of the comparison."""
+    found: list[list[Ours]] = [[] for _ in section.rows]
+    for metric in section.metrics:
+        for row, ours, known in zip(section.rows, found, Standings(section, metric).estimates, strict=True):
+            if row.finished and known.seeds:
+                interval = (known.mean, known.low, known.high, known.seeds)
+                ours.append(Ours(section.dataset, row.loss, metric, *interval, conditions_of(row.finished[0])))
+    return found
 
 
 def _line(row: Row, comparison: Comparison) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from typing import Any
@@ -44,14 +44,14 @@ class Standings:
 
     @cached_property
     def estimates(self) -> list[Estimate]:
-        """Return how sure each row's mean is."""
-        rows = zip(self.section.rows, self._measured, strict=True)
-        return [
-            estimate(found.means)
-            if found
-            else estimate_of_seeds([run.metrics[self.metric] for run in row.finished if self.metric in run.metrics])
-            for row, found in rows
-        ]
+        """Return how sure each row's mean is; the interval of a share ends at 0 and 1, nan stays nan."""
+        found = []
+        for row, known in zip(self.section.rows, self._measured, strict=True):
+            values = [run.metrics[self.metric] for run in row.finished if self.metric in run.metrics]
+            found.append(estimate(known.means) if known else estimate_of_seeds(values))
+        if not scale_of(self.metric).bounded:
+            return found
+        return [replace(known, low=max(known.low, 0.0), high=min(known.high, 1.0)) for known in found]
 
     @cached_property
     def standing(self) -> Standing:

@@ -88,7 +88,7 @@ class Estimate:
         """What the interval is about, in words."""
         if self.seeds < 2:
             return f"n={self.seeds}, no claim"
-        return "seeds and classes" if self.classes else "seeds only, as there are no per-query results"
+        return "seeds and classes" if self.classes else "seeds only"
 
     @property
     def half(self) -> float:
@@ -278,13 +278,11 @@ def _resampled(
 
 def _interval(value: float, spread: _Spread, drawn: Float64[np.ndarray, " R"]) -> tuple[float, float]:
     """Return the interval of the resamples' shape, as wide as Student's t with the variance of ``spread``."""
-    deviations = drawn - drawn.mean()
-    if spread.variance == 0 or not deviations.any():
+    low, high = np.quantile(drawn - drawn.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    if spread.variance == 0 or low == high:
         return value, value
-    normal = float(stats.norm.ppf((1 + LEVEL) / 2))
-    scale = spread.error * spread.quantile((1 + LEVEL) / 2) / (normal * float(deviations.std()))
-    low, high = np.quantile(deviations, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) * scale
-    return value + float(low), value + float(high)
+    scale = 2 * spread.error * spread.quantile((1 + LEVEL) / 2) / float(high - low)
+    return value + float(low) * scale, value + float(high) * scale
 
 
 def _p(value: float, spread: _Spread) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from rich.text import Text
 
 from dml_bench.evaluation.scores import SPREAD
 from dml_bench.recipe.identity import RULES
+from dml_bench.reports.markdown import escape
 from dml_bench.reports.scales import MISSING, scale_of
 from dml_bench.reports.summary import Row, Section, sections
 from dml_bench.results.record import RunRecord
@@ -170,22 +170,16 @@ def _markdown_section(section: Section) -> str:
         _markdown_line(["---:" if column.is_number else "---" for column in columns]),
     ]
     for i in range(len(section.rows)):
-        shown = [(_escape(column.cells[i]), bool(column.best) and column.best[i]) for column in columns]
+        shown = [(escape(column.cells[i]), bool(column.best) and column.best[i]) for column in columns]
         lines.append(_markdown_line([f"**{text}**" if bold else text for text, bold in shown]))
-    notes = [_escape(note) for note in _notes(section)]
-    failed = "\n".join(f"- {_escape(line)}" for line in failures(section))
-    blocks = [f"## {_escape(caption(section))}", "\n".join(lines), *notes, failed and f"Failed:\n\n{failed}"]
+    notes = [escape(note) for note in _notes(section)]
+    failed = "\n".join(f"- {escape(line)}" for line in failures(section))
+    blocks = [f"## {escape(caption(section))}", "\n".join(lines), *notes, failed and f"Failed:\n\n{failed}"]
     return "".join(f"\n{block}\n" for block in blocks if block)
 
 
 def _markdown_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _escape(text: str) -> str:
-    """Keep Markdown and HTML from reading marks into a name; an underscore inside a word is safe as it is."""
-    flat = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"[\\|`*]|(?<!\w)_|_(?!\w)", r"\\\g<0>", flat)
 
 
 def _width(columns: Sequence[Column], options: int = 10**6) -> int:

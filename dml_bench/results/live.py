@@ -52,7 +52,7 @@ class Live:
 
     def _write(self) -> None:
         self._written = time.monotonic()
-        write_whole(self._file, self._told)
+        write_told(self._file, self._told)
 
 
 def read_live(work: Path) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def read_told(file: Path) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def write_whole(file: Path, told: Mapping[str, Any]) -> None:
+def write_told(file: Path, told: Mapping[str, Any]) -> None:
     """Write a JSON file so that whoever reads it finds all of the old or all of the new one."""
     part = file.with_name(f".{file.name.lstrip('.')}.part")
     part.write_text(json.dumps(told, ensure_ascii=False) + "\n", encoding="utf-8")

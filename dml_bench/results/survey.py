@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from dml_bench.errors import ResultsError
 from dml_bench.results.lease import Holder, clock, holders
-from dml_bench.results.live import read_live, read_told, write_whole
+from dml_bench.results.live import read_live, read_told, write_told
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import RUN, find_run
 
@@ -40,7 +40,7 @@ class Standing:
 def write_plan(folder: Path, name: str, labels: Mapping[str, str]) -> None:
     """Write which runs a recipe has, in order, with what people call them: ``.plan-<name>.json``."""
     kept = re.sub(r"[^\w.-]", "_", name)
-    write_whole(folder / f".plan-{kept}.json", {"runs": dict(labels)})
+    write_told(folder / f".plan-{kept}.json", {"runs": dict(labels)})
 
 
 def survey(folder: Path) -> list[Standing]:

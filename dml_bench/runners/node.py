@@ -7,7 +7,6 @@ returned: the machine that asked writes them.
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -27,6 +26,7 @@ from dml_bench.results.journal import Tell
 from dml_bench.results.live import both
 from dml_bench.runners.worker import sparsely
 from dml_bench.splits import load_split
+from dml_bench.training.checkpoint import write_whole
 
 Files = Mapping[str, bytes]
 """The contents of files by their names in a run's folder."""
@@ -115,15 +115,10 @@ def left_behind(work: Path) -> dict[str, bytes]:
 
 
 def write_files(folder: Path, files: Files) -> None:
-    """Write files whole or not at all: each is flushed under a hidden name first, then renamed."""
+    """Write files, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        hidden = folder / f".{name}.part"
-        with hidden.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        hidden.replace(folder / name)
+        write_whole(folder / name, content)
 
 
 def keep_only(folder: Path, names: Iterable[str]) -> None:

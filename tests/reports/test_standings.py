@@ -1,5 +1,6 @@
 """Tables with intervals and ties, of published runs that were made up."""
 
+import csv
 import math
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dml_bench import Results
 from dml_bench.errors import DmlBenchError, ResultsError
 from dml_bench.reports.comparison import compared
 from dml_bench.reports.report import write_report
+from dml_bench.reports.reported import reported_tables
 from dml_bench.reports.standings import lines, tables
 from dml_bench.reports.summary import sections
 from dml_bench.results.record import RunRecord
@@ -138,6 +140,24 @@ def test_losses_are_ranked_across_data_sets(tmp_path):
     assert len(tables(sections(read_runs([tmp_path / "one", tmp_path / "two"]))[:1])) == 1
 
 
+def test_published_figures_are_set_beside_the_same_interval(tmp_path):
+    publish(tmp_path, "softtriple", 0.65, dataset="cub200")
+    records = read_runs([tmp_path])
+    beside = list(csv.DictReader(reported_tables(records)["reported.csv"].splitlines()))
+    [ours] = lines(sections(records), ["recall@1"])
+    assert beside
+    for line in beside:
+        if line["metric"] == "recall@1":
+            assert float(line["low"]) == pytest.approx(100 * ours["low"], abs=1e-3)
+            assert float(line["high"]) == pytest.approx(100 * ours["high"], abs=1e-3)
+
+
+def test_the_interval_of_a_share_ends_at_one(tmp_path):
+    publish(tmp_path, "perfect", 0.95, seeds=2, kept=False)  # Student's t of two seeds is wide
+    [line] = lines(sections(read_runs([tmp_path])), ["recall@1"])
+    assert 0 <= line["low"] < line["mean"] < line["high"] == 1
+
+
 def test_hostile_names_are_safe_in_every_format(runs, tmp_path):
     publish(tmp_path / "runs", HOSTILE, 0.6)
     publish(tmp_path / "runs", "<script>alert(1)</script>", 0.6)
@@ -170,7 +190,7 @@ def test_two_losses_are_compared_in_a_sentence(runs):
     assert results.compare("bad", "best").sentence() == worse.sentence()
     assert results.compare("best", "good").sentence().startswith("No difference found")
     assert results.compare("best", "single").sentence().startswith("n=1, no claim")
-    assert any("no per-query results" in line for line in results.compare("best", "old").lines())
+    assert any("values per query of recall@1" in line for line in results.compare("best", "old").lines())
     for change in ("best", "no_such_loss"):
         with pytest.raises(ResultsError):
             results.compare(change, "no_such_loss")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dml_bench.reports.ledger import UNKNOWN, Figure
-from dml_bench.reports.reported import reported_tables, t_interval
+from dml_bench.reports.reported import reported_tables
 from dml_bench.reports.verdicts import Ours, compare, compare_with_reported, conditions_of
 
 SAME = {"backbone": "bn_inception", "dim": "64", "batch": "32", "crop": "224", "selection": "last", "split": "test"}
@@ -84,12 +84,6 @@ def test_only_figures_of_the_same_data_loss_and_metric_are_compared():
     others = [replace(FIGURE, dataset="cars196"), replace(FIGURE, loss="arcface"), replace(FIGURE, metric="nmi")]
     far = replace(FIGURE, dim="512", crop=UNKNOWN)
     assert [c.figure for c in compare_with_reported([OURS], [far, *others, FIGURE])] == [FIGURE, far]
-
-
-def test_the_interval_of_a_mean_is_that_of_scipy():
-    values = [0.61, 0.6, 0.64, 0.59]
-    expected = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
-    assert t_interval(values) == pytest.approx(expected)
 
 
 def published(make, **changes):
