@@ -34,7 +34,8 @@ def tune(
     import json
 
     from dml_bench.runners.plan import choose_device
-    from dml_bench.runners.tuning import Trial, prepare
+    from dml_bench.runners.studies import Trial
+    from dml_bench.runners.tuning import prepare
     from dml_bench.runners.tuning import tune as search
 
     console = terminal()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,50 +14,19 @@ import torch
 
 from dml_bench.data.dataset import ImageSet, Split
 from dml_bench.data.locks import lock
-from dml_bench.errors import DmlBenchError, OptionError, RecipeError, ResultsError, TrainingError
+from dml_bench.errors import OptionError, RecipeError, ResultsError, TrainingError
 from dml_bench.flow import VOCABULARY, validate
 from dml_bench.randomness import derive_seed
 from dml_bench.recipe.check import Run
 from dml_bench.recipe.reader import Source, read_studies, write_document
-from dml_bench.recipe.space import Dimension, Study
+from dml_bench.recipe.space import Study
 from dml_bench.runners.plan import rehearse
+from dml_bench.runners.studies import Rule, Trial, finished, need_optuna, open_study, suggest, trials_csv
 from dml_bench.splits import load_split
 from dml_bench.training.checkpoint import write_whole
 
 STUDY = "study.db"
 TRIALS = "trials.csv"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How settings are judged: the mean of ``metric`` over the first ``folds`` of ``parts`` parts of the classes."""
-
-    metric: str
-    parts: int
-    folds: int
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One setting that was tried.
-
-    Attributes:
-        study: the name of the study.
-        number: of the trial in it, from 1.
-        params: the settings by dotted path.
-        value: the mean over the folds; nan if training diverged.
-        folds: the value of each fold.
-        seconds: what the trial took.
-        reason: why there is no value.
-    """
-
-    study: str
-    number: int
-    params: dict[str, Any]
-    value: float
-    folds: tuple[float, ...]
-    seconds: float
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +66,7 @@ def prepare(
         RecipeError: if the recipe is wrong, has no space, selects on the test classes, or does not fit the data.
         DmlBenchError: if optuna is not there.
     """
-    _optuna()
+    need_optuna()
     studies = read_studies(source, VOCABULARY, changes)
     first = studies[0].run({}, VOCABULARY).recipe
     if first.selection["name"] not in ("last", "validation"):
@@ -148,9 +114,9 @@ def _tune(tuning: Tuning, tell: Callable[[Trial], None]) -> list[Trial]:
     for study in tuning.studies:
         for trial in _searched(tuning, study):
             tell(trial)
-        done = _finished(_open(tuning, study), study)[: tuning.trials]
+        done = finished(_opened(tuning, study), study)[: tuning.trials]
         found += done
-        write_whole(tuning.folder / TRIALS, _csv(found).encode())
+        write_whole(tuning.folder / TRIALS, trials_csv(found).encode())
         if best := _best(done):
             text = _best_recipe(tuning, study, best, done)
             write_whole(tuning.folder / "best" / f"{study.name}.yaml", text.encode())
@@ -158,15 +124,15 @@ def _tune(tuning: Tuning, tell: Callable[[Trial], None]) -> list[Trial]:
 
 
 def _searched(tuning: Tuning, study: Study) -> Iterator[Trial]:
-    optuna = _optuna()
-    opened = _open(tuning, study)
+    optuna = need_optuna()
+    opened = _opened(tuning, study)
     for trial in opened.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
         opened.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # its process was killed; the seed repeats it
-    while (count := len(_finished(opened, study))) < tuning.trials:
+    while (count := len(finished(opened, study))) < tuning.trials:
         seed = derive_seed(study.base.values.get("seed", 0), "tuning", study.name, count) % 2**32
         opened.sampler = optuna.samplers.TPESampler(seed=seed)
         asked = opened.ask()
-        params = {dimension.name: _suggest(asked, dimension) for dimension in study.dimensions}
+        params = {dimension.name: suggest(asked, dimension) for dimension in study.dimensions}
         start = time.perf_counter()
         values, reason = _judge(tuning, study, params)
         asked.set_user_attr("folds", values)
@@ -176,7 +142,7 @@ def _searched(tuning: Tuning, study: Study) -> Iterator[Trial]:
             opened.tell(asked, state=optuna.trial.TrialState.PRUNED)
         else:
             opened.tell(asked, float(np.mean(values)))
-        yield _finished(opened, study)[-1]
+        yield finished(opened, study)[-1]
 
 
 def _judge(tuning: Tuning, study: Study, params: dict[str, Any]) -> tuple[list[float], str]:
@@ -217,70 +183,16 @@ def _held_out(study: Study, params: dict[str, Any], rule: Rule, fold: int) -> Ru
     return study.run(params, VOCABULARY, selection=rules)
 
 
-def _suggest(trial: Any, dimension: Dimension) -> Any:
-    name = dimension.name
-    if dimension.choices:
-        shown = [json.dumps(choice) for choice in dimension.choices]
-        return json.loads(trial.suggest_categorical(name, shown))
-    if dimension.whole:
-        step = int(dimension.step or 1)
-        return trial.suggest_int(name, int(dimension.low), int(dimension.high), step=step, log=dimension.log)
-    return trial.suggest_float(name, dimension.low, dimension.high, step=dimension.step, log=dimension.log)
-
-
-def _open(tuning: Tuning, study: Study) -> Any:
-    """Return the study in the folder's data base, new or with what was tried before.
-
-    Raises:
-        ResultsError: if it is about something else.
-    """
-    optuna = _optuna()
-    path = tuning.folder / STUDY
-    about = json.dumps(
-        {
-            "recipe": _held_out(study, {}, tuning.rule, 1).recipe_id,
-            "space": [repr(dimension) for dimension in study.dimensions],
-            "rule": vars(tuning.rule),
-            "data": tuning.split_digest,
-            "seed": study.base.values.get("seed", 0),
-        }
-    )
-    try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
-        opened = optuna.create_study(storage=storage, study_name=study.name, direction="maximize", load_if_exists=True)
-        known = opened.user_attrs.get("about")
-        if known is None:
-            opened.set_user_attr("about", about)
-    except Exception as error:  # of the data base, whatever its library raises
-        raise ResultsError(f"{path}: cannot be used: {type(error).__name__}: {error}".splitlines()[0]) from None
-    if known not in (None, about):
-        differs = [name for name, value in json.loads(about).items() if json.loads(known).get(name) != value]
-        raise ResultsError(
-            f"{path}: holds the study '{study.name}' of another {', '.join(differs)}; choose another folder with --out"
-        )
-    return opened
-
-
-def _finished(opened: Any, study: Study) -> list[Trial]:
-    """Return the trials that count: with a value, or with the reason why there is none."""
-    state = _optuna().trial.TrialState
-    ended = opened.get_trials(deepcopy=False, states=[state.COMPLETE, state.PRUNED])
-    kinds = {dimension.name: dimension for dimension in study.dimensions}
-    return [
-        Trial(
-            study.name,
-            number,
-            {
-                name: json.loads(value) if name in kinds and kinds[name].choices else value
-                for name, value in trial.params.items()
-            },
-            math.nan if trial.value is None else trial.value,
-            tuple(trial.user_attrs["folds"]),
-            trial.user_attrs["seconds"],
-            trial.user_attrs.get("reason", ""),
-        )
-        for number, trial in enumerate(ended, start=1)
-    ]
+def _opened(tuning: Tuning, study: Study) -> Any:
+    """Return the study as it stands."""
+    about = {
+        "recipe": _held_out(study, {}, tuning.rule, 1).recipe_id,
+        "space": [repr(dimension) for dimension in study.dimensions],
+        "rule": vars(tuning.rule),
+        "data": tuning.split_digest,
+        "seed": study.base.values.get("seed", 0),
+    }
+    return open_study(tuning.folder / STUDY, study.name, about)
 
 
 def _best(trials: Sequence[Trial]) -> Trial | None:
@@ -311,25 +223,3 @@ def _best_recipe(tuning: Tuning, study: Study, best: Trial, done: Sequence[Trial
     )
     references = {} if study.references else {"references": False}
     return head + write_document({**document, **seeds, **references})
-
-
-def _csv(trials: Sequence[Trial]) -> str:
-    names = sorted({name for trial in trials for name in trial.params})
-    stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(["study", "trial", "value", "folds", "seconds", "reason", *names])
-    for trial in trials:
-        value = "" if math.isnan(trial.value) else repr(trial.value)
-        folds = " ".join(map(repr, trial.folds))
-        settings = [json.dumps(trial.params[name]) if name in trial.params else "" for name in names]
-        table.writerow([trial.study, trial.number, value, folds, trial.seconds, trial.reason, *settings])
-    return stream.getvalue()
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError:
-        raise DmlBenchError("tune needs optuna: pip install 'dml-bench[tune]'") from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna

@@ -120,7 +120,7 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_trials(whole, tmp_path, mo
 @pytest.mark.parametrize("at", [1, 2, 5, 7])
 def test_a_search_that_is_stopped_while_it_draws_goes_on_to_the_same_settings(tmp_path, monkeypatch, at):
     monkeypatch.setattr(module, "validate", lambda recipe, **how: recipe.loss["margin"])
-    expected, real, calls = plain(search(tmp_path / "whole", folds=1)), module._suggest, []
+    expected, real, calls = plain(search(tmp_path / "whole", folds=1)), module.suggest, []
 
     def stops(trial, dimension):
         calls.append(dimension)
@@ -130,7 +130,7 @@ def test_a_search_that_is_stopped_while_it_draws_goes_on_to_the_same_settings(tm
         return value
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "_suggest", stops)
+        patched.setattr(module, "suggest", stops)
         with pytest.raises(KeyboardInterrupt):
             search(tmp_path / "stopped", folds=1)
     assert plain(search(tmp_path / "stopped", folds=1)) == expected
