@@ -37,11 +37,17 @@ __all__ = ["app", "main"]
 
 
 def main() -> None:
-    """Run the command line; exit 0 if all is well, 1 if a run failed, 2 on a user's mistake."""
+    """Run the command line; exit 0 if all is well, 1 if a run failed, 2 on a user's mistake, 128 + a signal."""
+    heard: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        heard.append(number)
+        sys.exit(128 + number)
+
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number and signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, lambda number, frame: sys.exit(128 + number))
+            signal.signal(number, stop)
     try:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
             from dml_bench.runners.torchrun import together
@@ -49,6 +55,10 @@ def main() -> None:
             together(app)
         else:
             app()
+    except SystemExit:
+        if heard:
+            sys.exit(128 + heard[0])  # Ray makes another code of it
+        raise
     except DmlBenchError as error:
         Console(stderr=True, emoji=False).print(f"dml-bench: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
