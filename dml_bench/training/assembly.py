@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dml_bench.data.dataset import ImageSet
 from dml_bench.errors import ResultsError
@@ -58,11 +58,11 @@ def assemble(recipe: Recipe, facts: TrainFacts) -> tuple[Embedder, Loss | None]:
         return model, build_loss(name, len(counts), model.embedding_dim, class_counts=counts, **options)
 
 
-def save_weights(folder: Path, recipe: Recipe, facts: TrainFacts, model: nn.Module, loss: Loss | None) -> None:
+def save_weights(folder: Path, recipe: Recipe, facts: TrainFacts, model: Embedder, loss: Loss | None) -> None:
     """Write the weights as they are evaluated; ``torch.load(..., weights_only=True)`` reads the file."""
     stream = io.BytesIO()
     states = {"model": model.state_dict(), "loss": loss.state_dict() if loss else None}
-    torch.save({"recipe": recipe.document(), "facts": asdict(facts), **states}, stream)
+    torch.save({"recipe": recipe.document(), "facts": asdict(facts), "bgr": model.bgr, **states}, stream)
     write_whole(folder / WEIGHTS, stream.getvalue())
 
 
@@ -83,6 +83,7 @@ def load_run(folder: Path | str) -> tuple[Embedder, Loss | None, Recipe]:
         facts = TrainFacts(**saved["facts"])
         model, loss = assemble(recipe.model_copy(update={"backbone": began}), facts)
         model.load_state_dict(saved["model"])
+        model.bgr = saved["bgr"]  # goes by whether the backbone began from a file
         if loss is not None:
             loss.load_state_dict(saved["loss"])
     except FileNotFoundError:

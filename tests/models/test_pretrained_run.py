@@ -9,7 +9,12 @@ from PIL import Image
 
 from dml_bench import run
 from dml_bench.errors import DataError
+from dml_bench.evaluation.extract import extract
+from dml_bench.flow import threads
+from dml_bench.recipe.schema import Recipe
 from dml_bench.runners.plan import plan
+from dml_bench.splits import load_split
+from dml_bench.training.assembly import load_run
 
 SHORT = [
     "training.epochs=1",
@@ -70,3 +75,16 @@ def test_the_data_root_of_the_command_line_holds_the_weights_too(root, monkeypat
     (planned,) = plan(document, data_root=root).runs
     assert planned.recipe.backbone["sha256"] == digest
     assert planned.recipe.data_root == str(root)
+
+
+@pytest.mark.parametrize("embedding", [None, {"dim": 8}], ids=str)
+def test_a_run_is_read_back_without_the_file_it_began_from(root, embedding):
+    document, _ = recipe(root)
+    document |= {"embedding": embedding, **({} if embedding else {"loss": None})}
+    (record,) = run(document, changes=SHORT if embedding else SHORT[-1:], out=root / "runs")
+    split = load_split(Recipe.model_validate(dict(record.recipe)))
+    (root / "w.pth").unlink()
+    folder = root / "runs" / record.run_id
+    model, _, _ = load_run(folder)
+    with threads(1), np.load(folder / "embeddings.npz") as stored:
+        assert extract(model, split.test.images).tobytes() == stored["embeddings"].tobytes()
