@@ -237,7 +237,7 @@ def _notes(stands: Sequence[Standings]) -> Iterator[str]:
         yield f"Interval for new seeds alone, and no ranks, for want of values per query: {', '.join(plain)}."
     if any(e.seeds > 1 and not e.classes for stand in stands if stand.metric not in plain for e in stand.estimates):
         yield "A row without values per query has an interval for new seeds alone, and no letters."
-    if any(len(row.finished) == 1 and not row.is_reference for row in stands[0].section.rows if stands):
+    if any(len(row.finished) == 1 and not row.is_reference for stand in stands[:1] for row in stand.section.rows):
         yield "n=1, no claim: one training says nothing of others."
 
 
