@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from dml_bench.reports.plots import PICTURES, centers_histogram, draw, metric_dots, recall_curves, training_curves
+from dml_bench.reports.plots import PICTURES, draw
+from dml_bench.reports.plots.centers import centers_histogram
+from dml_bench.reports.plots.dots import metric_dots
+from dml_bench.reports.plots.recall import recall_curves
+from dml_bench.reports.plots.training import training_curves
 from dml_bench.reports.style import SETTINGS, looks
 from dml_bench.reports.summary import sections
 from dml_bench.results.record import Epoch

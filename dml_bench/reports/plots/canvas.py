@@ -1,0 +1,97 @@
+"""What pictures share: names of rows, titles, markers, small panels, and how a figure becomes bytes."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dml_bench.reports.style import SETTINGS, Look, RowKey, labels
+from dml_bench.reports.summary import Row, Section
+
+Looks = Mapping[RowKey, Look]
+PANELS_ACROSS = 4
+TITLE_WIDTH = 7.5
+"""Inches that the longest title needs."""
+WIDE, NARROW = 46, 34
+"""Characters of a row's name before it folds: beside a plot, and above a small panel."""
+KINDS = ("png", "svg", "pdf")
+
+
+def rendered(picture: Callable[[], Figure | None], kinds: Sequence[str] = KINDS[:2]) -> dict[str, bytes]:
+    """Draw in the one style, and return the bytes by kind; empty if the picture does not apply.
+
+    The same picture gives the same bytes: a reader's own matplotlibrc changes nothing, and no date is written.
+    """
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(SETTINGS)
+        figure = picture()
+        return {kind: _bytes(figure, kind) for kind in kinds} if figure else {}
+
+
+def _bytes(figure: Figure, kind: str) -> bytes:
+    content = io.BytesIO()
+    undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    figure.savefig(content, format=kind, metadata=undated[kind])
+    return content.getvalue()
+
+
+def panels(
+    section: Section,
+    shown: Sequence[tuple[Row, str]],
+    note: str,
+    axis_names: tuple[str, str],
+    fill: Callable[[Axes, Row], None],
+    same_scale: bool,
+) -> Figure | None:
+    """Lay out one small panel per row, each titled with the row's name."""
+    if not shown:
+        return None
+    across = min(PANELS_ACROSS, len(shown))
+    down = math.ceil(len(shown) / across)
+    lines = max(label.count("\n") + 1 for _, label in shown)
+    figure = Figure(figsize=(max(2.6 * across, TITLE_WIDTH), down * (1.55 + 0.15 * lines) + 0.6), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharey=same_scale).ravel()
+    for axes, (row, label) in zip(panels, shown, strict=False):
+        fill(axes, row)
+        axes.set_title(label, fontsize=8, loc="left")
+        axes.grid(axis="y")
+    for axes in panels[len(shown) :]:
+        axes.set_visible(False)
+    figure.supxlabel(axis_names[0], fontsize=9)
+    figure.supylabel(axis_names[1], fontsize=9)
+    figure.suptitle(title(section, note), fontsize=9)
+    return figure
+
+
+def named(section: Section, width: int) -> list[tuple[Row, str]]:
+    """Return the rows with their names, folded to ``width`` characters."""
+    return list(zip(section.rows, labels(section, width, 3), strict=True))
+
+
+def longest(shown: Sequence[tuple[Row, str]]) -> int:
+    """Return how many characters the longest line of a name has."""
+    return max(len(line) for _, label in shown for line in label.split("\n"))
+
+
+def title(section: Section, text: str) -> str:
+    """Return a title that says what was measured, and then what is shown."""
+    return f"{section.dataset}, protocol {section.protocol_id}\n{text}"
+
+
+def spread(section: Section) -> str:
+    """Say what bars of one standard deviation rest on."""
+    several = any(len(row.finished) > 1 for row in section.rows)
+    return "mean and standard deviation over seeds" if several else "one seed, so no spread is known"
+
+
+def marker(look: Look) -> dict[str, Any]:
+    """Return how a line or dot of a row is drawn."""
+    fill = {"markerfacecolor": look.face, "markeredgecolor": look.color}
+    return {"marker": look.marker, "color": look.color, "markersize": 5.5, "markeredgewidth": 1.0, **fill}
