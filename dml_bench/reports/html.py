@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from html import escape
+from urllib.parse import quote
 
 from dml_bench.reports.printed import TIED_MARK, TIED_MEANING, Cell, Printed
 
@@ -36,5 +37,6 @@ def _class(numeric: bool) -> str:
 
 def _content(cell: Cell) -> str:
     text = f"<strong>{escape(cell.text)}</strong>" if cell.bold else escape(cell.text)
+    text = f'<a href="{escape(quote(cell.link))}">{text}</a>' if cell.link else text
     tied = f'<abbr title="{TIED_MEANING}">{TIED_MARK}</abbr>' if cell.tied else ""
     return text + tied + (f"<sup>{escape(cell.letters)}</sup>" if cell.letters else "")

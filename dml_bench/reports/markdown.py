@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from urllib.parse import quote
 
 from dml_bench.reports.printed import TIED_MARK, TIED_MEANING, Cell, Printed
 
@@ -36,5 +37,6 @@ def _one(table: Printed) -> str:
 
 def _cell(cell: Cell) -> str:
     text = f"**{escape(cell.text)}**" if cell.bold else escape(cell.text)
+    text = f"[{text}]({quote(cell.link)})" if cell.link else text
     raised = f" <sup>{escape(cell.letters)}</sup>" if cell.letters else ""
     return f"{text}{f' {TIED_MARK}' if cell.tied else ''}{raised}"

@@ -17,12 +17,14 @@ class Cell:
         bold: whether it is the best of its column.
         tied: whether it is not told apart, statistically, from the best; shown by a mark, not by a colour.
         letters: letters of the rows that this one is better than; shown raised.
+        link: where the text leads, a path or address; formats without links leave it out.
     """
 
     text: str
     bold: bool = False
     tied: bool = False
     letters: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 
 from dml_bench.errors import DmlBenchError
 from dml_bench.registry import suggestion
+from dml_bench.reports.marks import MEANINGS, marks
 from dml_bench.reports.measured import Measured, measured
 from dml_bench.reports.printed import Cell, Printed
 from dml_bench.reports.ranking import ALPHA, Standing, across_data_sets, standing
@@ -115,6 +116,7 @@ def lines(found: Sequence[Section], metrics: Sequence[str] = ()) -> list[dict[st
                 numbers = {"mean": known.mean, "sd": known.sd, "low": known.low, "high": known.high}
                 basis = {"seeds": known.seeds, "classes": known.classes, "basis": known.basis}
                 ranks = {"tied_with_best": i in stands.standing.tied, "better_than": better, "status": row.status}
+                ranks |= {"marks": "; ".join(marks(section, row))}
                 rows.append({**facts, "metric": metric, **numbers, **basis, **ranks})
     return rows
 
@@ -134,15 +136,19 @@ def _table(section: Section, metrics: Sequence[str], by: Sequence[str]) -> Print
     stands = [Standings(section, metric) for metric in metrics]
     names = _named(section.rows, by, section.varying)
     letters = [_letter(i) for i in range(len(section.rows))]
-    header = [*names, "row", *metrics, *COSTS, "seeds", "recipe", "protocol"]
+    marked = [", ".join(marks(section, row)) for row in section.rows]
+    header = [*names, "row", *metrics, *COSTS, "seeds", *(["marks"] if any(marked) else []), "recipe", "protocol"]
     rows = []
     for i, row in enumerate(section.rows):
         cells = [Cell(str(getattr(row, name))) for name in names] + [Cell(letters[i])]
         cells += [_value(stand, i, letters) for stand in stands]
-        cells += [Cell(text) for text in (*_costs(row), _seeds(row), row.runs[0].recipe_id, section.protocol_id)]
+        said = [marked[i]] if any(marked) else []
+        cells += [Cell(text) for text in (*_costs(row), _seeds(row), *said, row.runs[0].recipe_id, section.protocol_id)]
         rows.append(tuple(cells))
     numeric = tuple(name in (*metrics, *COSTS, "embedding_dim", "seeds") for name in header)
-    return Printed(caption(section), tuple(header), numeric, tuple(rows), (*_notes(stands), *_failed(section)))
+    return Printed(
+        caption(section), tuple(header), numeric, tuple(rows), (*_notes(stands), *_marks(marked), *_failed(section))
+    )
 
 
 def _mixed(found: Sequence[Section], metrics: Sequence[str], by: Sequence[str]) -> Printed:
@@ -239,6 +245,10 @@ def _notes(stands: Sequence[Standings]) -> Iterator[str]:
         yield "A row without values per query has an interval for new seeds alone, and no letters."
     if any(len(row.finished) == 1 and not row.is_reference for stand in stands[:1] for row in stand.section.rows):
         yield "n=1, no claim: one training says nothing of others."
+
+
+def _marks(marked: Sequence[str]) -> list[str]:
+    return [f"{mark.capitalize()}: {meaning}." for mark, meaning in MEANINGS.items() if mark in " ".join(marked)]
 
 
 def _failed(section: Section) -> list[str]:

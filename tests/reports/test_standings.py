@@ -231,3 +231,11 @@ def test_hundreds_of_runs_are_reported(tmp_path):
     assert len(records) == 500
     write_report(records, tmp_path / "out", pictures=False)
     assert (tmp_path / "out" / "comparison.csv").read_text().count("\n") == 51
+
+
+def test_runs_none_of_which_finished_are_a_table_without_numbers(tmp_path):
+    publish(tmp_path, "arcface", 0.7, status="failed", metrics={}, reason="out of memory: too large", kept=False)
+    [table] = tables(sections(read_runs([tmp_path])))
+    assert [row[0].text for row in table.rows] == ["arcface"]
+    assert any("out of memory: too large" in note for note in table.notes)
+    write_report(read_runs([tmp_path]), tmp_path / "report")

@@ -1,0 +1,75 @@
+"""Make the page, table, pictures of a leaderboard from its records, once all of them are verified."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from dml_bench.errors import ResultsError
+from dml_bench.leaderboard.entries import entries
+from dml_bench.leaderboard.text import readme, section_key
+from dml_bench.leaderboard.verify import verify
+from dml_bench.reports.report import publish
+from dml_bench.reports.standings import lines
+from dml_bench.reports.summary import Section, sections
+from dml_bench.reports.text import to_csv
+from dml_bench.results.record import RunRecord
+
+PICTURES = {
+    "dots": "Metrics with their 95 percent intervals",
+    "pareto": "Accuracy against training time",
+    "centers-sweep": "Accuracy against the number of centers, with the regulariser and without",
+    "centers": "How many centers of a class survive",
+}
+"""Pictures of each section: charts of numbers alone, as some data sets' images and maps must not be published."""
+ACROSS = {"critical-difference": "Mean ranks over data sets; losses joined by a bar are not told apart"}
+"""Pictures of all sections together."""
+
+
+def build(results: Path) -> list[Path]:
+    """Write ``README.md``, ``leaderboard.csv``, ``leaderboard.html`` and the pictures of a leaderboard.
+
+    Args:
+        results: the folder that holds ``records``.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ResultsError: naming everything that is wrong with the records; then nothing is written.
+    """
+    found = entries(results)
+    problems = verify(found)
+    if problems:
+        raise ResultsError("\n".join([f"{results}: not built, {len(problems)} problems:", *problems]))
+    records = [*found.values()]
+    parts = sections(records)
+    pictures = _pictures(records)
+    files = {results / "pictures" / name: content for name, content in pictures.items()}
+    files[results / "leaderboard.csv"] = to_csv(pd.DataFrame(lines(parts))).encode()
+    text = readme(parts, _recipes(results, found), _captions(parts, pictures))
+    files[results / "README.md"] = text.encode()
+    files[results / "leaderboard.html"] = _page(records, pictures)
+    for old in (results / "pictures").glob("*"):
+        if old not in files and old.suffix in (".png", ".svg"):
+            old.unlink()
+    return [publish(path, content) for path, content in files.items()]
+
+
+def _recipes(results: Path, found: Mapping[Path, RunRecord]) -> dict[str, str]:
+    """Return the recipe file of each row, by recipe id: that of its first seed."""
+    ordered = sorted(found.items(), key=lambda item: -item[1].seed)
+    return {run.recipe_id: (path / "recipe.yaml").relative_to(results.resolve()).as_posix() for path, run in ordered}
+
+
+def _captions(parts: Sequence[Section], pictures: Mapping[str, bytes]) -> dict[str, list[tuple[str, str]]]:
+    """Return paths and descriptions of the pictures that were drawn, by section."""
+    known = {section_key(section): (f"-{section_key(section)}", PICTURES) for section in parts} | {"": ("", ACROSS)}
+    return {
+        key: [
+            (f"pictures/{kind}{end}.svg", f"{what}") for kind, what in kinds.items() if f"{kind}{end}.svg" in pictures
+        ]
+        for key, (end, kinds) in known.items()
+    }
