@@ -135,7 +135,8 @@ def drawings(top):
 def own(top):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(80), 3)
-    np.savez(top / "features.npz", embeddings=rng.normal(size=(240, 12)), labels=labels)
+    for name in ("features.npz", "omniglot_features.npz"):
+        np.savez(top / name, embeddings=rng.normal(size=(240, 12)), labels=labels)
     for c in range(8):
         for i in range(IMAGES):
             photo(top / "my_images" / f"kind {c}" / f"{i}.jpg", c, i)
