@@ -136,7 +136,10 @@ def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUNS_DIR...", help="Folders of published runs.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the report.")] = Path("report"),
     formats: Annotated[
-        str, typer.Option("--format", metavar="LIST", help="Of the comparison: csv, md, latex, html-fragment.")
+        str,
+        typer.Option(
+            "--format", metavar="LIST", help="Of the comparison: csv, md, latex, html-fragment; html: a page of all."
+        ),
     ] = "csv,md",
     where: Annotated[
         list[str] | None,
@@ -149,7 +152,10 @@ def report(
     ] = False,
     reported: Annotated[bool, typer.Option("--reported", help="Set published figures beside ours.")] = False,
 ) -> None:
-    """Compare published runs: tables with intervals and ties (CSV, Markdown, LaTeX, HTML), and plots (PNG, SVG)."""
+    """Compare published runs: tables with intervals and ties (CSV, Markdown, LaTeX, HTML), and plots (PNG, SVG).
+
+    With --format html all of it is one page, report.html, that needs no network.
+    """
     from dml_bench.reports.where import select
     from dml_bench.results.store import find_runs
 

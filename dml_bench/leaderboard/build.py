@@ -11,6 +11,7 @@ from dml_bench.errors import ResultsError
 from dml_bench.leaderboard.entries import entries
 from dml_bench.leaderboard.text import readme, section_key
 from dml_bench.leaderboard.verify import verify
+from dml_bench.reports.page import to_html
 from dml_bench.reports.report import publish
 from dml_bench.reports.standings import lines
 from dml_bench.reports.summary import Section, sections
@@ -51,7 +52,7 @@ def build(results: Path) -> list[Path]:
     files[results / "leaderboard.csv"] = to_csv(pd.DataFrame(lines(parts))).encode()
     text = readme(parts, _recipes(results, found), _captions(parts, pictures))
     files[results / "README.md"] = text.encode()
-    files[results / "leaderboard.html"] = _page(records, pictures)
+    files[results / "leaderboard.html"] = to_html(records, pictures).encode()
     for old in (results / "pictures").glob("*"):
         if old not in files and old.suffix in (".png", ".svg"):
             old.unlink()

@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from dml_bench.reports.audit import FALL, last_fall
 from dml_bench.reports.scales import scale_of
 from dml_bench.reports.summary import Row, Section
 
 MEANINGS = {
-    "below raw": "no better than the inputs themselves, by the mean of the first metric",
+    "below": "worse than a row that was not trained, by the mean of the metric that orders the rows",
     "undertrained": f"the training loss still fell by more than {100 * FALL:.0f} percent in the last tenth of epochs",
 }
+"""How a mark begins, and what it means."""
 
 
 def marks(section: Section, row: Row) -> list[str]:
-    """Return what is to be said of a row, of ``MEANINGS``; ``undertrained`` with how many runs, if not all."""
+    """Return what is to be said of a row: ``below raw_pixels``, ``undertrained``, with how many runs if not all."""
     if row.is_reference or not row.finished:
         return []
-    return [*_below_raw(section, row), *_undertrained(row)]
+    return [*_below(section, row), *_undertrained(row)]
 
 
-def _below_raw(section: Section, row: Row) -> list[str]:
-    """Compare with the raw pixels, or raw features, of the same section by the metric that orders its rows."""
-    raw = next((other for other in section.rows if other.loss in ("raw_pixels", "raw_features")), None)
-    ranked = [name for name in section.metrics if scale_of(name).better]
-    if raw is None or not ranked:
-        return []
-    own, theirs = row.mean(ranked[0]), raw.mean(ranked[0])
-    if math.isnan(own) or math.isnan(theirs):
-        return []
-    return ["below raw"] if scale_of(ranked[0]).best([own, theirs]) == theirs else []
+def _below(section: Section, row: Row) -> Iterator[str]:
+    """Compare with the references of the same section; nan is below nothing."""
+    metric = section.ranked_by
+    for other in section.rows if metric and not math.isnan(row.mean(metric)) else ():
+        badness = scale_of(metric).badness
+        if other.is_reference and badness(row.mean(metric)) > badness(other.mean(metric)):
+            yield f"below {other.loss}"
 
 
-def _undertrained(row: Row) -> list[str]:
+def _undertrained(row: Row) -> Iterator[str]:
     falls = [fall for run in row.finished if (fall := last_fall(run)) is not None]
     many = sum(fall > FALL for fall in falls)
-    if not many:
-        return []
-    return ["undertrained" if many == len(row.finished) else f"undertrained ({many} of {len(row.finished)})"]
+    if many:
+        yield "undertrained" if many == len(row.finished) else f"undertrained ({many} of {len(row.finished)} runs)"

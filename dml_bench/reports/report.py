@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pandas as pd
@@ -13,15 +14,22 @@ from dml_bench.errors import DmlBenchError, ResultsError
 from dml_bench.reports.html import to_html_fragment
 from dml_bench.reports.latex import to_latex
 from dml_bench.reports.markdown import printed_markdown
+from dml_bench.reports.page import to_html
 from dml_bench.reports.reported import reported_tables
 from dml_bench.reports.standings import lines, tables
 from dml_bench.reports.summary import long_table, sections, summary_table
 from dml_bench.reports.text import to_csv, to_markdown
 from dml_bench.results.record import RunRecord
 
-ENDS = {"csv": "csv", "md": "md", "latex": "tex", "html-fragment": "html"}
-FORMATS = tuple(ENDS)
-"""Formats of the comparison; the first two are written unless others are asked for."""
+FILES = {
+    "csv": "comparison.csv",
+    "md": "comparison.md",
+    "latex": "comparison.tex",
+    "html-fragment": "comparison.html",
+    "html": "report.html",
+}
+FORMATS = tuple(FILES)
+"""Formats of the comparison; the first two are written unless others are asked for, ``html`` is a page of its own."""
 
 
 def write_report(
@@ -44,7 +52,7 @@ def write_report(
         folder: made if it is missing; files of an earlier report are replaced one by one, and pictures of it that no
             longer apply go.
         pictures: whether to draw as well.
-        formats: of the comparison; see ``FORMATS``.
+        formats: of the comparison; see ``FORMATS``. ``html`` is one page of everything, pictures in it.
         metrics: of the comparison; all if there are none.
         by: what names the comparison's rows; see ``standings.tables``.
         mixed: whether the comparison has rows of different protocols in one table, without ranks.
@@ -68,15 +76,26 @@ def write_report(
     if reported:
         texts |= reported_tables(records)
     written = [publish(folder / name, text.encode()) for name, text in texts.items()]
-    mine = ("reported.csv", "reported.md", *(f"comparison.{end}" for end in ENDS.values()))
-    _remove({folder / name for name in mine} - {folder / name for name in texts})
+    drawn: dict[str, bytes] = {}
     if pictures:
         # Here, because importing matplotlib takes longer than writing the tables.
         from dml_bench.reports.plots import PICTURES, draw
 
-        written += [publish(folder / name, content) for name, content in draw(records)]
+        drawn = dict(draw(records))
+        written += [publish(folder / name, content) for name, content in drawn.items()]
         _remove({folder / f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")} - set(written))
+    if "html" in formats:
+        page = to_html(records, drawn, metrics=metrics, by=by, mixed=mixed, when=_when(records))
+        written.append(publish(folder / FILES["html"], page.encode()))
+    _remove({folder / name for name in ("reported.csv", "reported.md", *FILES.values())} - set(written))
     return written
+
+
+def _when(records: Sequence[RunRecord]) -> str:
+    """Say when the runs were published, as their files tell."""
+    stamps = [(run.folder / "record.json").stat().st_mtime for run in records if run.folder]
+    days = sorted({datetime.fromtimestamp(stamp, timezone.utc).date().isoformat() for stamp in stamps})
+    return f"{' to '.join(dict.fromkeys((days[0], days[-1])))}, by the dates of the records" if days else ""
 
 
 def _comparison(
@@ -84,7 +103,7 @@ def _comparison(
 ) -> dict[str, str]:
     """Return the files of the comparison."""
     for name in formats:
-        if name not in ENDS:
+        if name not in FILES:
             raise DmlBenchError(f"--format {name}: must be among {', '.join(FORMATS)}")
     found = sections(records)
     printed = tables(found, metrics, by, mixed)
@@ -94,7 +113,7 @@ def _comparison(
         "latex": lambda: to_latex(printed),
         "html-fragment": lambda: to_html_fragment(printed),
     }
-    return {f"comparison.{ENDS[name]}": makers[name]() for name in formats}
+    return {FILES[name]: makers[name]() for name in formats if name in makers}
 
 
 def publish(path: Path, content: bytes) -> Path:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dml_bench.evaluation.scores import as_csv
-from dml_bench.reports.ledger import Figure
+from dml_bench.reports.ledger import Figure, datasets
 from dml_bench.reports.markdown import escape, markdown_table
 from dml_bench.reports.standings import Standings
 from dml_bench.reports.summary import Row, Section, sections
@@ -34,20 +34,24 @@ def reported_tables(records: Sequence[RunRecord]) -> dict[str, str]:
     Raises:
         ResultsError: when two different records claim to be the same run.
     """
-    compared = [
+    compared = [pair for section in sections(records) for pair in beside_reported(section)]
+    lines = [_line(row, comparison) for row, found in compared for comparison in found]
+    return {"reported.csv": as_csv(COLUMNS, lines), "reported.md": _page(compared)}
+
+
+def beside_reported(section: Section) -> list[tuple[Row, list[Comparison]]]:
+    """Set every trained row of a section beside the figures of the ledger, the closest by its conditions first."""
+    return [
         (row, compare_with_reported(ours))
-        for section in sections(records)
         for row, ours in zip(section.rows, _ours(section), strict=True)
         if not row.is_reference and row.finished
     ]
-    lines = [_line(row, comparison) for row, found in compared for comparison in found]
-    return {"reported.csv": as_csv(COLUMNS, lines), "reported.md": _page(compared)}
 
 
 def _ours(section: Section) -> list[list[Ours]]:
     """Return our numbers by row, those of the comparison."""
     found: list[list[Ours]] = [[] for _ in section.rows]
-    for metric in section.metrics:
+    for metric in section.metrics if section.dataset in datasets() else ():
         for row, ours, known in zip(section.rows, found, Standings(section, metric).estimates, strict=True):
             if row.finished and known.seeds:
                 interval = (known.mean, known.low, known.high, known.seeds)
@@ -76,13 +80,13 @@ def _page(compared: Sequence[tuple[Row, Sequence[Comparison]]]) -> str:
     for (dataset, protocol), pairs in groups.items():
         if pairs:
             blocks += [f"## {escape(dataset)}: protocol {protocol}\n", "The closest figure, by its conditions:\n"]
-            blocks += [_table(_closest(pairs)), "Every figure:\n", _table(pairs)]
+            blocks += [_table(closest(pairs)), "Every figure:\n", _table(pairs)]
     if silent:
         blocks.append(f"The ledger has no figure of {escape(', '.join(silent))} on these data sets and metrics.\n")
     return "\n".join(blocks)
 
 
-def _closest(pairs: Sequence[tuple[Row, Comparison]]) -> list[tuple[Row, Comparison]]:
+def closest(pairs: Iterable[tuple[Row, Comparison]]) -> list[tuple[Row, Comparison]]:
     """Return the first comparison of each row and metric, in which the fewest conditions differ or are unknown."""
     first: dict[tuple[str, str], tuple[Row, Comparison]] = {}
     for row, comparison in pairs:
@@ -91,11 +95,12 @@ def _closest(pairs: Sequence[tuple[Row, Comparison]]) -> list[tuple[Row, Compari
 
 
 def _table(pairs: Sequence[tuple[Row, Comparison]]) -> str:
-    lines = [_shown(row, comparison) for row, comparison in pairs]
+    lines = [reported_cells(row, comparison) for row, comparison in pairs]
     return markdown_table(SHOWN, lines, ("ours", "reported", "deviation", "z"))
 
 
-def _shown(row: Row, comparison: Comparison) -> list[str]:
+def reported_cells(row: Row, comparison: Comparison) -> list[str]:
+    """Write the cells of ``SHOWN``."""
     ours, figure = comparison.ours, comparison.figure
     interval = "" if math.isnan(ours.low) else f" [{_percent(ours.low)}, {_percent(ours.high)}]"
     name = ", ".join(filter(None, (f"{ours.loss}", row.options, f"recipe {row.runs[0].recipe_id}")))

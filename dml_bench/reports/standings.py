@@ -70,6 +70,13 @@ class Standings:
             pairs = {}
         return standing([found.mean for found in self.estimates], pairs, scale.better == "higher")
 
+    @cached_property
+    def best(self) -> float:
+        """Return the best mean of which something is claimed; nan where nothing is."""
+        rows = zip(self.estimates, self.section.rows, strict=True)
+        claimed = [known.mean for known, row in rows if known.seeds > 1 and known.classes and not row.is_reference]
+        return scale_of(self.metric).best(claimed)
+
     def _reference(self, *rows: int) -> bool:
         return any(self.section.rows[row].is_reference for row in rows)
 
@@ -135,15 +142,15 @@ def claims(section: Section) -> Iterator[str]:
 def _table(section: Section, metrics: Sequence[str], by: Sequence[str]) -> Printed:
     stands = [Standings(section, metric) for metric in metrics]
     names = _named(section.rows, by, section.varying)
-    letters = [_letter(i) for i in range(len(section.rows))]
+    letters = [letter(i) for i in range(len(section.rows))]
     marked = [", ".join(marks(section, row)) for row in section.rows]
     header = [*names, "row", *metrics, *COSTS, "seeds", *(["marks"] if any(marked) else []), "recipe", "protocol"]
     rows = []
     for i, row in enumerate(section.rows):
         cells = [Cell(str(getattr(row, name))) for name in names] + [Cell(letters[i])]
-        cells += [_value(stand, i, letters) for stand in stands]
-        said = [marked[i]] if any(marked) else []
-        cells += [Cell(text) for text in (*_costs(row), _seeds(row), *said, row.runs[0].recipe_id, section.protocol_id)]
+        cells += [value_cell(stand, i, letters) for stand in stands]
+        said = (*cost_texts(row), seeds_text(row), *([marked[i]] if any(marked) else []))
+        cells += [Cell(text) for text in (*said, row.runs[0].recipe_id, section.protocol_id)]
         rows.append(tuple(cells))
     numeric = tuple(name in (*metrics, *COSTS, "embedding_dim", "seeds") for name in header)
     return Printed(
@@ -162,7 +169,7 @@ def _mixed(found: Sequence[Section], metrics: Sequence[str], by: Sequence[str]) 
         cells += [Cell(section.dataset), Cell(section.protocol_id), Cell(section.selection)]
         known = [stands[id(section), metric].estimates[i] for metric in metrics]
         cells += [Cell(_text(metric, value)) for metric, value in zip(metrics, known, strict=True)]
-        rows.append((*cells, Cell(_seeds(row)), Cell(row.runs[0].recipe_id)))
+        rows.append((*cells, Cell(seeds_text(row)), Cell(row.runs[0].recipe_id)))
     header = (*names, "dataset", "protocol", "selection", *metrics, "seeds", "recipe")
     numeric = tuple(name in (*metrics, "embedding_dim", "seeds") for name in header)
     notes = ("Rows of different protocols stand side by side and are not ranked.", INTERVAL)
@@ -192,6 +199,7 @@ def across(found: Sequence[Section], metric: str) -> list[Printed]:
 
 COSTS = ("train s", "images/s", "peak MB", "parameters")
 INTERVAL = "± is half of the 95 percent interval for new seeds and new test classes."
+WORSE = "rows that are worse, by the test for new seeds and classes at 5 percent, corrected by Holm"
 
 
 def _named(rows: Sequence[Row], by: Sequence[str], varying: Sequence[str]) -> list[str]:
@@ -201,13 +209,11 @@ def _named(rows: Sequence[Row], by: Sequence[str], varying: Sequence[str]) -> li
     return [*chosen, *options, *more]
 
 
-def _value(stands: Standings, i: int, letters: Sequence[str]) -> Cell:
+def value_cell(stands: Standings, i: int, letters: Sequence[str]) -> Cell:
+    """Return how a row does by a metric: bold if it is the best of what is claimed."""
     known, where = stands.estimates[i], stands.standing
-    rows = zip(stands.estimates, stands.section.rows, strict=True)
-    claimed = [e.mean for e, row in rows if e.seeds > 1 and e.classes and not row.is_reference]
-    best = scale_of(stands.metric).best(claimed)  # nan where nothing is claimed
-    bold = known.seeds > 1 and not stands.section.rows[i].is_reference and known.mean == best
-    better = _ranges(where.better[i], letters)
+    bold = known.seeds > 1 and not stands.section.rows[i].is_reference and known.mean == stands.best
+    better = ranges(where.better[i], letters)
     return Cell(_text(stands.metric, known), bold=bold, tied=i in where.tied and not bold, letters=better)
 
 
@@ -220,24 +226,33 @@ def _text(metric: str, known: Estimate) -> str:
     return f"{mean} ± {scale.texts([known.half], decimals)[0]}"
 
 
-def _seeds(row: Row) -> str:
+def seeds_text(row: Row) -> str:
+    """Say how many seeds a row rests on, and that one allows no claim."""
     return "n=1, no claim" if len(row.finished) == 1 and not row.is_reference else row.seeds
 
 
-def _costs(row: Row) -> list[str]:
-    """Return the costs of ``COSTS``, means over the finished runs."""
+def costs(row: Row) -> tuple[float, ...]:
+    """Return the costs of ``COSTS``, means over the finished runs; nan where no run says."""
     speed = [epoch.images_per_second for run in row.finished for epoch in run.curve]
     memory = [run.costs["peak_memory"] / 2**20 for run in row.finished if "peak_memory" in run.costs]
     size = [run.costs["parameters"] + run.costs["loss_parameters"] for run in row.finished if "parameters" in run.costs]
-    return [
-        MISSING if math.isnan(row.train_seconds) else f"{row.train_seconds:.1f}",
-        *(f"{sum(found) / len(found):,.0f}" if found else MISSING for found in (speed, memory, size)),
-    ]
+    return (row.train_seconds, *(sum(found) / len(found) if found else math.nan for found in (speed, memory, size)))
+
+
+def cost_texts(row: Row) -> list[str]:
+    """Write the costs of ``COSTS``."""
+    forms = (".1f", ",.0f", ",.0f", ",.0f")
+    return [MISSING if math.isnan(cost) else f"{cost:{form}}" for cost, form in zip(costs(row), forms, strict=True)]
 
 
 def _notes(stands: Sequence[Standings]) -> Iterator[str]:
     yield INTERVAL
-    yield "Raised letters: rows that are worse, by the test for new seeds and classes at 5 percent, corrected by Holm."
+    yield f"Raised letters: {WORSE}."
+    yield from caveats(stands)
+
+
+def caveats(stands: Sequence[Standings]) -> Iterator[str]:
+    """Say which numbers of a table rest on less than seeds and classes."""
     plain = [stand.metric for stand in stands if not any(e.classes for e in stand.estimates)]
     if plain:
         yield f"Interval for new seeds alone, and no ranks, for want of values per query: {', '.join(plain)}."
@@ -259,12 +274,13 @@ def _name(row: Row) -> str:
     return f"{row.loss} ({row.options})" if row.options else row.loss
 
 
-def _letter(number: int) -> str:
-    """Return a, b, ..., z, aa, ab, ..."""
-    return (chr(97 + number // 26 - 1) if number >= 26 else "") + chr(97 + number % 26)
+def letter(number: int) -> str:
+    """Name a row: a, b, ..., z, aa, ab, ..., zz, aaa."""
+    before = letter(number // 26 - 1) if number >= 26 else ""
+    return before + chr(97 + number % 26)
 
 
-def _ranges(rows: Sequence[int], letters: Sequence[str]) -> str:
+def ranges(rows: Sequence[int], letters: Sequence[str]) -> str:
     """Write the letters of rows, neighbours as a range: ``a,c-f``."""
     groups: list[list[int]] = []
     for row in rows:

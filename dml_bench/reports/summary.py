@@ -119,6 +119,11 @@ class Section:
         return tuple(name for name in metric_names(self.rows) if not is_spread(name))
 
     @property
+    def ranked_by(self) -> str:
+        """The metric by which rows are ordered; empty if none of them tells better from worse."""
+        return ranking_metric(self.rows)
+
+    @property
     def varying(self) -> tuple[str, ...]:
         """Which of ``backbone`` and ``embedding_dim`` tell the compared rows apart."""
         compared = [row for row in self.rows if not row.is_reference] or self.rows
@@ -247,9 +252,14 @@ def _told_apart(options: str, recipe: str, ambiguous: bool) -> str:
     return ", ".join(filter(None, (options, f"recipe={recipe}" if ambiguous else "")))
 
 
-def _ranked(rows: Sequence[Row]) -> list[Row]:
+def ranking_metric(rows: Iterable[Row]) -> str:
+    """Return the metric that orders rows: recall@1, else the first that tells better from worse, else nothing."""
     names = [name for name in metric_names(rows) if not is_spread(name) and scale_of(name).better]
-    first = "recall@1" if "recall@1" in names else next(iter(names), "")
+    return "recall@1" if "recall@1" in names else next(iter(names), "")
+
+
+def _ranked(rows: Sequence[Row]) -> list[Row]:
+    first = ranking_metric(rows)
     scale = scale_of(first)
 
     def place(row: Row) -> tuple[Any, ...]:

@@ -78,7 +78,7 @@ def print_table(console: Console, records: Sequence[RunRecord]) -> None:
         _say(console, caption(section), "bold")
         console.print(table, crop=False, no_wrap=True, overflow="ignore")
         failed = (f"Failed: {line}" for line in failures(section))
-        for line in (*_left_out(columns, kept), *_notes(section), *failed):
+        for line in (*_left_out(columns, kept), *notes(section), *failed):
             _say(console, line)
 
 
@@ -119,7 +119,8 @@ def caption(section: Section) -> str:
     return ", ".join([f"{section.dataset}: protocol {section.protocol_id}", *shared, *rule])
 
 
-def _notes(section: Section) -> Iterator[str]:
+def notes(section: Section) -> Iterator[str]:
+    """Say how the numbers of a table are to be read, and what its runs were not all made with."""
     yield from _directions(section.metrics)
     for name in section.metrics:
         scale, spreads = scale_of(name), [row.mean(name + SPREAD) for row in section.rows]
@@ -172,9 +173,9 @@ def _markdown_section(section: Section) -> str:
     for i in range(len(section.rows)):
         shown = [(escape(column.cells[i]), bool(column.best) and column.best[i]) for column in columns]
         lines.append(_markdown_line([f"**{text}**" if bold else text for text, bold in shown]))
-    notes = [escape(note) for note in _notes(section)]
+    said = [escape(note) for note in notes(section)]
     failed = "\n".join(f"- {escape(line)}" for line in failures(section))
-    blocks = [f"## {escape(caption(section))}", "\n".join(lines), *notes, failed and f"Failed:\n\n{failed}"]
+    blocks = [f"## {escape(caption(section))}", "\n".join(lines), *said, failed and f"Failed:\n\n{failed}"]
     return "".join(f"\n{block}\n" for block in blocks if block)
 
 
