@@ -67,15 +67,15 @@ def write_report(
     texts |= _comparison(records, formats, metrics, by, mixed)
     if reported:
         texts |= reported_tables(records)
-    written = [_publish(folder / name, text.encode()) for name, text in texts.items()]
+    written = [publish(folder / name, text.encode()) for name, text in texts.items()]
     mine = ("reported.csv", "reported.md", *(f"comparison.{end}" for end in ENDS.values()))
     _remove({folder / name for name in mine} - {folder / name for name in texts})
     if pictures:
         # Here, because importing matplotlib takes longer than writing the tables.
-        from dml_bench.reports.plots import PICTURES, draw
+        from dml_bench.reports.plots import draw, may_be_stale
 
-        written += [_publish(folder / name, content) for name, content in draw(records)]
-        _remove({folder / f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")} - set(written))
+        written += [publish(folder / name, content) for name, content in draw(records)]
+        _remove({path for path in folder.iterdir() if may_be_stale(path.name)} - set(written))
     return written
 
 
@@ -97,7 +97,7 @@ def _comparison(
     return {f"comparison.{ENDS[name]}": makers[name]() for name in formats}
 
 
-def _publish(path: Path, content: bytes) -> Path:
+def publish(path: Path, content: bytes, what: str = "the report") -> Path:
     """Write a file by one rename, so that a reader never sees half of it."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -105,7 +105,7 @@ def _publish(path: Path, content: bytes) -> Path:
         partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
-        raise ResultsError(f"{path.parent}: the report cannot be written: {error.strerror or error}") from error
+        raise ResultsError(f"{path.parent}: {what} cannot be written: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

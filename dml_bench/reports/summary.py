@@ -202,6 +202,12 @@ def metric_names(rows: Iterable[Row]) -> list[str]:
     return sorted({name for row in rows for run in row.finished for name in run.metrics}, key=place)
 
 
+def leading(rows: Sequence[Row]) -> str:
+    """Return the metric that orders rows: recall@1, else the first of which some values are better; empty if none."""
+    names = [name for name in metric_names(rows) if not is_spread(name) and scale_of(name).better]
+    return "recall@1" if "recall@1" in names else next(iter(names), "")
+
+
 def selected_by(run: RunRecord) -> str:
     """Return how the measured network was selected, as tables say it."""
     return selection_rule(run.recipe.get("selection")) or RULES["selection"]
@@ -248,8 +254,7 @@ def _told_apart(options: str, recipe: str, ambiguous: bool) -> str:
 
 
 def _ranked(rows: Sequence[Row]) -> list[Row]:
-    names = [name for name in metric_names(rows) if not is_spread(name) and scale_of(name).better]
-    first = "recall@1" if "recall@1" in names else next(iter(names), "")
+    first = leading(rows)
     scale = scale_of(first)
 
     def place(row: Row) -> tuple[Any, ...]:
