@@ -102,7 +102,7 @@ def tables(
     if mixed:
         return [_mixed(found, list(metrics) or known, by)]
     shown = [_table(s, [m for m in (metrics or s.metrics) if m in s.metrics], by) for s in found]
-    return shown + (across(found, (*metrics, *known)[0]) if known else [])
+    return shown + across(found, metrics)
 
 
 def lines(found: Sequence[Section], metrics: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -166,8 +166,14 @@ def _mixed(found: Sequence[Section], metrics: Sequence[str], by: Sequence[str]) 
     return Printed("Several protocols", header, numeric, tuple(rows), (*notes, *(f for s in found for f in _failed(s))))
 
 
-def across(found: Sequence[Section], metric: str) -> list[Printed]:
-    """Return mean ranks over data sets, if they can be told; see ``ranked_across``."""
+def across(found: Sequence[Section], metrics: Sequence[str] = ()) -> list[Printed]:
+    """Return mean ranks over data sets, if two or more have three or more losses in common under one protocol each.
+
+    Args:
+        found: sections of one protocol each.
+        metrics: the first ranks; if there are none, the first that runs have.
+    """
+    metric = next((name for names in (metrics, *(s.metrics for s in found)) for name in names), "")
     known = ranked_across(found, metric)
     if known is None:
         return []
@@ -199,7 +205,7 @@ def _value(stands: Standings, i: int, letters: Sequence[str]) -> Cell:
     claimed = [e.mean for e, row in rows if e.seeds > 1 and e.classes and not row.is_reference]
     best = scale_of(stands.metric).best(claimed)  # nan where nothing is claimed
     bold = known.seeds > 1 and not stands.section.rows[i].is_reference and known.mean == best
-    better = _ranges(where.better[i], letters)
+    better = ranges(where.better[i], letters)
     return Cell(_text(stands.metric, known), bold=bold, tied=i in where.tied and not bold, letters=better)
 
 
@@ -244,8 +250,9 @@ def _failed(section: Section) -> list[str]:
 
 
 def letter(number: int) -> str:
-    """Return a, b, ..., z, aa, ab, ..."""
-    return (chr(97 + number // 26 - 1) if number >= 26 else "") + chr(97 + number % 26)
+    """Name a row: a, b, ..., z, aa, ab, ..., zz, aaa."""
+    before = letter(number // 26 - 1) if number >= 26 else ""
+    return before + chr(97 + number % 26)
 
 
 def neighbors(rows: Sequence[int]) -> list[list[int]]:
@@ -259,7 +266,7 @@ def neighbors(rows: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-def _ranges(rows: Sequence[int], letters: Sequence[str]) -> str:
+def ranges(rows: Sequence[int], letters: Sequence[str]) -> str:
     """Write the letters of rows, neighbors as a range: ``a,c-f``."""
     ends = [(letters[group[0]], letters[group[-1]]) for group in neighbors(rows)]
     return ",".join(first if first == last else f"{first}-{last}" for first, last in ends)

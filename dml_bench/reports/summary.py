@@ -119,6 +119,11 @@ class Section:
         return tuple(name for name in metric_names(self.rows) if not is_spread(name))
 
     @property
+    def ranked_by(self) -> str:
+        """The metric by which rows are ordered; empty if none of them tells better from worse."""
+        return ranking_metric(self.rows)
+
+    @property
     def varying(self) -> tuple[str, ...]:
         """Which of ``backbone`` and ``embedding_dim`` tell the compared rows apart."""
         compared = [row for row in self.rows if not row.is_reference] or self.rows
@@ -202,12 +207,6 @@ def metric_names(rows: Iterable[Row]) -> list[str]:
     return sorted({name for row in rows for run in row.finished for name in run.metrics}, key=place)
 
 
-def leading(rows: Sequence[Row]) -> str:
-    """Return the metric that orders rows: recall@1, else the first of which some values are better; empty if none."""
-    names = [name for name in metric_names(rows) if not is_spread(name) and scale_of(name).better]
-    return "recall@1" if "recall@1" in names else next(iter(names), "")
-
-
 def selected_by(run: RunRecord) -> str:
     """Return how the measured network was selected, as tables say it."""
     return selection_rule(run.recipe.get("selection")) or RULES["selection"]
@@ -253,8 +252,14 @@ def _told_apart(options: str, recipe: str, ambiguous: bool) -> str:
     return ", ".join(filter(None, (options, f"recipe={recipe}" if ambiguous else "")))
 
 
+def ranking_metric(rows: Iterable[Row]) -> str:
+    """Return the metric that orders rows: recall@1, else the first that tells better from worse, else nothing."""
+    names = [name for name in metric_names(rows) if not is_spread(name) and scale_of(name).better]
+    return "recall@1" if "recall@1" in names else next(iter(names), "")
+
+
 def _ranked(rows: Sequence[Row]) -> list[Row]:
-    first = leading(rows)
+    first = ranking_metric(rows)
     scale = scale_of(first)
 
     def place(row: Row) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from dml_bench.reports.measured import measured
 from dml_bench.reports.plots.canvas import TITLE_WIDTH, WIDE, Looks, axis_name, longest, marker, named, title
 from dml_bench.reports.scales import scale_of
-from dml_bench.reports.summary import Row, Section, leading
+from dml_bench.reports.summary import Row, Section
 
 BEST = 4
 """Trained rows that are shown, beside the references."""
@@ -28,7 +28,7 @@ def class_recall(section: Section, look: Looks) -> Figure | None:
 
     References have a panel of their own. None where no row kept values per query, or of one class.
     """
-    metric = leading(section.rows)
+    metric = section.ranked_by
     found = [(row, label, values) for row, label in named(section, WIDE) if len(values := _means(row, metric)) > 1]
     trained = [item for item in found if not item[0].is_reference]
     parts = [part for part in (trained[:BEST], [item for item in found if item[0].is_reference]) if part]
@@ -41,11 +41,10 @@ def class_recall(section: Section, look: Looks) -> Figure | None:
         _lines(axes, part, metric, look)
     panels[0].set_ylabel(axis_name(metric))
     panels[-1].xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    panels[-1].set_xlabel(f"share of the {len(parts[0][0][2])} test classes that are no better")
+    panels[-1].set_xlabel(f"{len(parts[0][0][2])} test classes, from each line's worst to its best")
     figure.legend(loc="outside right center", handlelength=3.2)
-    which = f"the best {BEST} of {len(trained)} losses" if len(trained) > BEST else "all losses"
-    note = f"{metric} by class, mean over seeds, each line from its worst class to its best\n{which} and the references"
-    figure.suptitle(title(section, note), fontsize=9)
+    which = f"; the best {BEST} of {len(trained)} losses" if len(trained) > BEST else ""
+    figure.suptitle(title(section, f"{metric} by class, mean over seeds{which}"), fontsize=9)
     return figure
 
 

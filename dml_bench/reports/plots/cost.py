@@ -25,7 +25,7 @@ from dml_bench.reports.plots.canvas import (
 from dml_bench.reports.plots.placing import place
 from dml_bench.reports.scales import scale_of
 from dml_bench.reports.standings import Standings, letter
-from dml_bench.reports.summary import Row, Section, leading
+from dml_bench.reports.summary import Row, Section
 
 Point = tuple[int, float, float]
 """The place of a row in its section, its seconds, and its metric as shown."""
@@ -36,7 +36,7 @@ def pareto(section: Section, look: Looks) -> Figure | None:
 
     Letters are those of the tables. None without two trained rows of which the time is known.
     """
-    stands = Standings(section, leading(section.rows))
+    stands = Standings(section, section.ranked_by)
     scale, means = scale_of(stands.metric), [known.mean for known in stands.estimates]
     trained = [i for i, row in enumerate(section.rows) if not row.is_reference and not math.isnan(means[i])]
     points = [(i, section.rows[i].train_seconds, scale.shown(means[i])) for i in trained]

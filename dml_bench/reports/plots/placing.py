@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.path import Path
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
@@ -37,17 +38,20 @@ def place(
     for first_end, last_end in strokes:
         (x0, y0), (x1, y1) = axes.transData.transform([first_end, last_end])
         taken.append(Bbox.from_extents(min(x0, x1), min(y0, y1) - 1, max(x0, x1) + 1, max(y0, y1)))
+    texts: list[Bbox] = []
     for point, text, first in sorted(wanted, key=lambda item: not item[2]):
         note = axes.annotate(text, point, (0, 0), textcoords="offset points", fontsize=7.5, zorder=4)
         note.set(fontweight="bold" if first else "normal", in_layout=False)
-        if (box := _free(axes, note, taken)) is not None:
+        if (box := _free(axes, note, taken, texts)) is not None:
             taken.append(box)
+            texts.append(box)
         else:
             note.remove()
 
 
-def _free(axes: Axes, note: Annotation, taken: Sequence[Bbox]) -> Bbox | None:
-    """Move a text to the first free place, and return its box."""
+def _free(axes: Axes, note: Annotation, taken: Sequence[Bbox], texts: Sequence[Bbox]) -> Bbox | None:
+    """Move a text to the first free place, from which a line to its point crosses no other, and return its box."""
+    start = axes.transData.transform(note.xy)
     for far in range(NEAR, FAR, STEP):
         for x, y in SIDES:
             note.set(ha=("center", "left", "right")[x], va=("center", "bottom", "top")[y])
@@ -55,7 +59,9 @@ def _free(axes: Axes, note: Annotation, taken: Sequence[Bbox]) -> Bbox | None:
             box = note.get_window_extent()
             inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
             inside = inside and axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1
-            if inside and not any(box.overlaps(other) for other in taken):
+            lead = Path([start, ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)])
+            clear = not any(lead.intersects_bbox(other) for other in texts)
+            if inside and clear and not any(box.overlaps(other) for other in taken):
                 if far > 2 * NEAR:
                     _lead(axes, note)
                 return box

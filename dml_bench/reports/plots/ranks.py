@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from dml_bench.reports.across import Across, ranked_across, row_name
 from dml_bench.reports.plots.canvas import NARROW, TITLE_WIDTH, Looks, marker
 from dml_bench.reports.style import folded
-from dml_bench.reports.summary import Row, Section, leading
+from dml_bench.reports.summary import Row, Section, ranking_metric
 
 
 def critical_difference(sections: Sequence[Section], look: Looks) -> Figure | None:
@@ -20,7 +20,7 @@ def critical_difference(sections: Sequence[Section], look: Looks) -> Figure | No
 
     Source: Demsar, "Statistical Comparisons of Classifiers over Multiple Data Sets", JMLR 2006, figure 1.
     """
-    metric = leading([row for section in sections for row in section.rows])
+    metric = ranking_metric([row for section in sections for row in section.rows])
     known = ranked_across(sections, metric)
     if known is None:
         return None

@@ -17,13 +17,16 @@ from dml_bench.reports.plots.canvas import NARROW, TITLE_WIDTH, Looks, axis_name
 from dml_bench.reports.scales import scale_of
 from dml_bench.reports.standings import Standings
 from dml_bench.reports.style import folded
-from dml_bench.reports.summary import Row, Section, leading, options_text
+from dml_bench.reports.summary import Row, Section, options_text
 from dml_bench.reports.where import FIELDS, fields_of, flat
 
 CENTERS = "centers_per_class"
 WEIGHT = "regularizer_weight"
 LEAST = 3
 """Values that make a sweep; two are a pair, which other pictures show."""
+
+TICKS = 12
+"""Values that an axis names at most."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,8 @@ def _apart(key: str, name: str) -> bool:
 
 def _others(rows: Mapping[int, Row], group: Mapping[float, int], name: str) -> dict[str, Any]:
     options = dict(flat(rows[next(iter(group.values()))].runs[0].options))
-    return {key: value for key, value in options.items() if key != name}
+    # the name of a part stands for the part as well
+    return {key: value for key, value in options.items() if key != name and not key.endswith(".name")}
 
 
 def _number(value: Any) -> bool:
@@ -112,7 +116,7 @@ def _regularized(lines: Sequence[Line]) -> list[Line]:
 
 
 def _drawn(section: Section, found: Mapping[str, Sequence[Line]], look: Looks) -> Figure:
-    stands = Standings(section, leading(section.rows))
+    stands = Standings(section, section.ranked_by)
     names = {name: [_label(line) for line in lines] for name, lines in found.items()}
     heights = [max(3.0, 0.7 + 0.155 * sum(text.count("\n") + 1.35 for text in texts)) for texts in names.values()]
     longest = max(len(part) for texts in names.values() for text in texts for part in text.split("\n"))
@@ -132,7 +136,9 @@ def _panel(
     for place, (line, label) in enumerate(zip(lines, labels, strict=True)):
         aside = (place - (len(lines) - 1) / 2) * min(0.06, 0.5 / len(lines))
         _line(axes, stands, line, [values.index(value) + aside for value in line.values], look, label)
-    axes.set_xticks(range(len(values)), [show(value).removesuffix(".0") for value in values])
+    every = -(-len(values) // TICKS)
+    places = range(0, len(values), every)
+    axes.set_xticks(places, [show(values[i]).removesuffix(".0") for i in places])
     axes.set(xlabel=f"{name} (equally spaced)", ylabel=axis_name(stands.metric))
     axes.grid(axis="y")
     part.legend(*axes.get_legend_handles_labels(), loc="outside right upper", handlelength=3.2)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from dml_bench.reports.plots.canvas import TITLE_WIDTH, WIDE, Looks, longest, named, title
 from dml_bench.reports.scales import scale_of
 from dml_bench.reports.standings import Standings, letter
-from dml_bench.reports.summary import Section, leading
+from dml_bench.reports.summary import Section
 
 MOST = 20
 """Rows that are shown: more are no picture."""
@@ -30,7 +30,7 @@ def win_matrix(section: Section, look: Looks) -> Figure | None:
 
     Letters are those of the tables. None without two rows that can be compared: several seeds, and values per query.
     """
-    stands = Standings(section, leading(section.rows))
+    stands = Standings(section, section.ranked_by)
     tested = sorted({i for pair, (_, p) in stands.differences.items() if not math.isnan(p) for i in pair})
     shown = tested[:MOST]
     if not shown:
