@@ -20,6 +20,7 @@ from dml_bench.cli import (  # noqa: F401
     status,
     tune,
     compare,
+    plot,
     reported,
     diff,
     audit,

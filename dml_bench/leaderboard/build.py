@@ -12,20 +12,21 @@ from dml_bench.leaderboard.entries import entries
 from dml_bench.leaderboard.text import readme, section_key
 from dml_bench.leaderboard.verify import verify
 from dml_bench.reports.page import to_html
+from dml_bench.reports.plots import draw, stem
 from dml_bench.reports.report import publish
 from dml_bench.reports.standings import lines
 from dml_bench.reports.summary import Section, sections
 from dml_bench.reports.text import to_csv
 from dml_bench.results.record import RunRecord
 
-PICTURES = {
+EACH = {
     "dots": "Metrics with their 95 percent intervals",
     "pareto": "Accuracy against training time",
     "centers-sweep": "Accuracy against the number of centers, with the regulariser and without",
     "centers": "How many centers of a class survive",
 }
 """Pictures of each section: charts of numbers alone, as some data sets' images and maps must not be published."""
-ACROSS = {"critical-difference": "Mean ranks over data sets; losses joined by a bar are not told apart"}
+ALL = {"critical-difference": "Mean ranks over data sets; losses joined by a bar are not told apart"}
 """Pictures of all sections together."""
 
 
@@ -47,7 +48,7 @@ def build(results: Path) -> list[Path]:
         raise ResultsError("\n".join([f"{results}: not built, {len(problems)} problems:", *problems]))
     records = [*found.values()]
     parts = sections(records)
-    pictures = _pictures(records)
+    pictures = dict(draw(records, (*EACH, *ALL)))
     files = {results / "pictures" / name: content for name, content in pictures.items()}
     files[results / "leaderboard.csv"] = to_csv(pd.DataFrame(lines(parts))).encode()
     text = readme(parts, _recipes(results, found), _captions(parts, pictures))
@@ -65,12 +66,10 @@ def _recipes(results: Path, found: Mapping[Path, RunRecord]) -> dict[str, str]:
     return {run.recipe_id: (path / "recipe.yaml").relative_to(results.resolve()).as_posix() for path, run in ordered}
 
 
-def _captions(parts: Sequence[Section], pictures: Mapping[str, bytes]) -> dict[str, list[tuple[str, str]]]:
-    """Return paths and descriptions of the pictures that were drawn, by section."""
-    known = {section_key(section): (f"-{section_key(section)}", PICTURES) for section in parts} | {"": ("", ACROSS)}
+def _captions(parts: Sequence[Section], drawn: Mapping[str, bytes]) -> dict[str, list[tuple[str, str]]]:
+    """Return paths and descriptions of the pictures that were drawn, by section; those of all are of none."""
+    found = {section_key(part): {stem(kind, part, parts): what for kind, what in EACH.items()} for part in parts}
     return {
-        key: [
-            (f"pictures/{kind}{end}.svg", f"{what}") for kind, what in kinds.items() if f"{kind}{end}.svg" in pictures
-        ]
-        for key, (end, kinds) in known.items()
+        key: [(f"pictures/{name}.svg", what) for name, what in named.items() if f"{name}.svg" in drawn]
+        for key, named in {**found, "": ALL}.items()
     }

@@ -79,11 +79,11 @@ def write_report(
     drawn: dict[str, bytes] = {}
     if pictures:
         # Here, because importing matplotlib takes longer than writing the tables.
-        from dml_bench.reports.plots import PICTURES, draw
+        from dml_bench.reports.plots import draw, may_be_stale
 
         drawn = dict(draw(records))
         written += [publish(folder / name, content) for name, content in drawn.items()]
-        _remove({folder / f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")} - set(written))
+        _remove({path for path in folder.iterdir() if may_be_stale(path.name)} - set(written))
     if "html" in formats:
         page = to_html(records, drawn, metrics=metrics, by=by, mixed=mixed, when=_when(records))
         written.append(publish(folder / FILES["html"], page.encode()))
@@ -116,7 +116,7 @@ def _comparison(
     return {FILES[name]: makers[name]() for name in formats if name in makers}
 
 
-def publish(path: Path, content: bytes) -> Path:
+def publish(path: Path, content: bytes, what: str = "the report") -> Path:
     """Write a file by one rename, so that a reader never sees half of it."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -124,7 +124,7 @@ def publish(path: Path, content: bytes) -> Path:
         partial.write_bytes(content)
         partial.replace(path)
     except OSError as error:
-        raise ResultsError(f"{path.parent}: the report cannot be written: {error.strerror or error}") from error
+        raise ResultsError(f"{path.parent}: {what} cannot be written: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

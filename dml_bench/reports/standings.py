@@ -9,14 +9,13 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-
 from dml_bench.errors import DmlBenchError
 from dml_bench.registry import suggestion
+from dml_bench.reports.across import ranked_across, row_name
 from dml_bench.reports.marks import MEANINGS, marks
 from dml_bench.reports.measured import Measured, measured
 from dml_bench.reports.printed import Cell, Printed
-from dml_bench.reports.ranking import ALPHA, Standing, across_data_sets, standing
+from dml_bench.reports.ranking import ALPHA, Standing, standing
 from dml_bench.reports.scales import MISSING, scale_of
 from dml_bench.reports.statistics import Estimate, estimate, estimate_of_seeds, p_value
 from dml_bench.reports.summary import Row, Section
@@ -55,20 +54,24 @@ class Standings:
         return [replace(known, low=max(known.low, 0.0), high=min(known.high, 1.0)) for known in found]
 
     @cached_property
-    def standing(self) -> Standing:
-        """Compare every pair of trained rows that were measured on the same queries, and kept what they measured.
+    def differences(self) -> dict[tuple[int, int], tuple[float, float]]:
+        """Return by how much row i is above row j > i, and the p-value of that, which is nan for a single seed.
 
-        A metric without values per query, such as nmi, ranks nothing: k-means alone moves it by points.
+        Only of trained rows that were measured on the same queries, and kept what they measured.
+        A metric without values per query, such as nmi, has none: k-means alone moves it by points.
         """
         pairs = {}
         for i, j in combinations(range(len(self.section.rows)), 2):
             a, b = self._measured[i], self._measured[j]
             if a and b and a.queries == b.queries and not self._reference(i, j):
                 pairs[i, j] = (self.estimates[i].mean - self.estimates[j].mean, p_value(a.means, b.means))
-        scale = scale_of(self.metric)
-        if scale.better is None:
-            pairs = {}
-        return standing([found.mean for found in self.estimates], pairs, scale.better == "higher")
+        return pairs if scale_of(self.metric).better else {}
+
+    @cached_property
+    def standing(self) -> Standing:
+        """Compare every pair of rows that can be compared; see ``differences``."""
+        means = [found.mean for found in self.estimates]
+        return standing(means, self.differences, scale_of(self.metric).better == "higher")
 
     @cached_property
     def best(self) -> float:
@@ -107,7 +110,7 @@ def tables(
     if mixed:
         return [_mixed(found, list(metrics) or known, by)]
     shown = [_table(s, [m for m in (metrics or s.metrics) if m in s.metrics], by) for s in found]
-    return shown + (across(found, (*metrics, *known)[0]) if known else [])
+    return shown + across(found, metrics)
 
 
 def lines(found: Sequence[Section], metrics: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -133,7 +136,7 @@ def claims(section: Section) -> Iterator[str]:
     for metric in section.metrics:
         stands = Standings(section, metric)
         if any(known.classes for known in stands.estimates):
-            tied = [_name(section.rows[i]) for i in stands.standing.tied]
+            tied = [row_name(section.rows[i]) for i in stands.standing.tied]
             if tied:
                 yield f"Not told apart from the best by {metric} (new seeds and classes, 5 %, Holm): {', '.join(tied)}."
             return
@@ -176,21 +179,22 @@ def _mixed(found: Sequence[Section], metrics: Sequence[str], by: Sequence[str]) 
     return Printed("Several protocols", header, numeric, tuple(rows), (*notes, *(f for s in found for f in _failed(s))))
 
 
-def across(found: Sequence[Section], metric: str) -> list[Printed]:
-    """Return mean ranks over data sets, if two or more have three or more losses in common under one protocol each."""
-    kept = [s for s in found if [o.dataset for o in found].count(s.dataset) == 1 and metric in s.metrics]
-    scores = [{_name(row): row.mean(metric) for row in s.rows if not row.is_reference and row.finished} for s in kept]
-    names = [name for name in scores[0] if all(name in s for s in scores)] if scores else []
-    better = scale_of(metric).better
-    if len(kept) < 2 or len(names) < 3 or better is None:
+def across(found: Sequence[Section], metrics: Sequence[str] = ()) -> list[Printed]:
+    """Return mean ranks over data sets, if two or more have three or more losses in common under one protocol each.
+
+    Args:
+        found: sections of one protocol each.
+        metrics: the first ranks; if there are none, the first that runs have.
+    """
+    metric = next((name for names in (metrics, *(s.metrics for s in found)) for name in names), "")
+    known = ranked_across(found, metric)
+    if known is None:
         return []
-    sign = 1 if better == "higher" else -1
-    result = across_data_sets(np.array([[sign * s[name] for name in names] for s in scores]))
-    order = sorted(range(len(names)), key=lambda i: result.ranks[i])
-    rows = tuple((Cell(names[i]), Cell(f"{result.ranks[i]:.2f}")) for i in order)
+    names, result = known.names, known.result
+    rows = tuple((Cell(names[i]), Cell(f"{result.ranks[i]:.2f}")) for i in known.order)
     told = [f"{names[i]} and {names[j]}" for (i, j), p in result.pairs.items() if p < ALPHA]
     notes = (
-        f"Over {', '.join(s.dataset for s in kept)}: Friedman p = {result.p:.3g}.",
+        f"Over {', '.join(s.dataset for s in known.sections)}: Friedman p = {result.p:.3g}.",
         f"Ranks that differ by less than {result.critical:.2f} are not told apart (Nemenyi, 5 percent).",
         f"Told apart by Wilcoxon's signed ranks, corrected by Holm: {', '.join(told) or 'none'}.",
     )
@@ -270,22 +274,24 @@ def _failed(section: Section) -> list[str]:
     return [f"Failed: {line}" for line in failures(section)]
 
 
-def _name(row: Row) -> str:
-    return f"{row.loss} ({row.options})" if row.options else row.loss
-
-
 def letter(number: int) -> str:
     """Name a row: a, b, ..., z, aa, ab, ..., zz, aaa."""
     before = letter(number // 26 - 1) if number >= 26 else ""
     return before + chr(97 + number % 26)
 
 
-def ranges(rows: Sequence[int], letters: Sequence[str]) -> str:
-    """Write the letters of rows, neighbours as a range: ``a,c-f``."""
+def neighbors(rows: Sequence[int]) -> list[list[int]]:
+    """Group rising numbers by those that follow each other."""
     groups: list[list[int]] = []
     for row in rows:
         if groups and groups[-1][-1] == row - 1:
             groups[-1].append(row)
         else:
             groups.append([row])
-    return ",".join(letters[g[0]] if len(g) == 1 else f"{letters[g[0]]}-{letters[g[-1]]}" for g in groups)
+    return groups
+
+
+def ranges(rows: Sequence[int], letters: Sequence[str]) -> str:
+    """Write the letters of rows, neighbors as a range: ``a,c-f``."""
+    ends = [(letters[group[0]], letters[group[-1]]) for group in neighbors(rows)]
+    return ",".join(first if first == last else f"{first}-{last}" for first, last in ends)

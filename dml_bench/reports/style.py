@@ -84,12 +84,13 @@ def looks(sections: Iterable[Section]) -> Mapping[RowKey, Look]:
 
 def labels(section: Section, width: int, lines: int) -> list[str]:
     """Name the rows of a section in at most ``lines`` lines of ``width`` characters each."""
-    return [_fold(row.loss, _details(row, section), width, lines) for row in section.rows]
+    return [folded(row.loss, _details(row, section), width, lines) for row in section.rows]
 
 
 def _look(loss: str, variant: int) -> Look:
     if loss in REFERENCE_MARKERS:
-        return Look(REFERENCE_COLOR, REFERENCE_MARKERS[loss], LINES[1 + variant % 3], hollow=True)
+        place = list(REFERENCE_MARKERS).index(loss) + variant
+        return Look(REFERENCE_COLOR, REFERENCE_MARKERS[loss], LINES[1 + place % 3], hollow=True)
     place = LOSS_ORDER.index(loss) if loss in LOSS_ORDER else _hashed_place(loss)
     marker = MARKERS[(place + variant) % len(MARKERS)]
     return Look(COLORS[place % len(COLORS)], marker, LINES[(place // len(COLORS) + variant) % len(LINES)])
@@ -106,7 +107,7 @@ def _details(row: Row, section: Section) -> str:
     return ", ".join(filter(None, [row.options, *varying]))
 
 
-def _fold(name: str, details: str, width: int, lines: int) -> str:
+def folded(name: str, details: str, width: int, lines: int) -> str:
     """Keep name and details on one line if they fit, else start a new line; cut the middle out of what is longer."""
     name, details = (" ".join(text.split()) for text in (name, details))
     if len(name) + 2 + len(details) <= width or not details:

@@ -83,18 +83,19 @@ def fields_of(record: RunRecord) -> dict[str, Any]:
     loss = record.recipe.get("loss")
     options = {key: value for key, value in loss.items() if key != "name"} if isinstance(loss, Mapping) else {}
     own = {field: getattr(record, name) for field, name in FIELDS.items()}
-    return {**dict(_flat(options)), **dict(_flat(record.recipe)), **dict(_flat(record.options)), **own}
+    return {**dict(flat(options)), **dict(flat(record.recipe)), **dict(flat(record.options)), **own}
 
 
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Return what a nested value holds by dotted path; a part that has a name stands for it as well."""
     if isinstance(value, Mapping):
         if path and "name" in value:
             yield path, value["name"]
         for key, item in value.items():
-            yield from _flat(item, f"{path}.{key}" if path else str(key))
+            yield from flat(item, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
-            yield from _flat(item, f"{path}[{i}]")
+            yield from flat(item, f"{path}[{i}]")
     else:
         yield path, value
 

@@ -11,6 +11,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dml_bench.reports.scales import Scale, scale_of
+from dml_bench.reports.standings import Standings
+from dml_bench.reports.statistics import Estimate
 from dml_bench.reports.style import SETTINGS, Look, RowKey, labels
 from dml_bench.reports.summary import Row, Section
 
@@ -89,6 +92,25 @@ def spread(section: Section) -> str:
     """Say what bars of one standard deviation rest on."""
     several = any(len(row.finished) > 1 for row in section.rows)
     return "mean and standard deviation over seeds" if several else "one seed, so no spread is known"
+
+
+def interval(known: Estimate, scale: Scale) -> tuple[float, float]:
+    """Return the ends of the 95 percent interval as shown; the mean twice where there is none."""
+    low, high = (known.mean, known.mean) if math.isnan(known.low) else (known.low, known.high)
+    return scale.shown(low), scale.shown(high)
+
+
+def sure(stands: Standings) -> str:
+    """Say what bars of an interval are about."""
+    if not any(known.seeds > 1 for known in stands.estimates):
+        return "one seed, so no interval is known"
+    new = "new seeds and classes" if any(known.classes for known in stands.estimates) else "new seeds"
+    return f"95 % intervals for {new}"
+
+
+def axis_name(metric: str) -> str:
+    """Name a metric with its unit."""
+    return f"{metric} (%)" if scale_of(metric).percent else metric
 
 
 def marker(look: Look) -> dict[str, Any]:

@@ -18,7 +18,11 @@ from dml_bench.results.record import RunRecord
 def training_curves(section: Section, look: Looks) -> Figure | None:
     """Draw the training loss per epoch, one panel per row with its own scale. None when no run has a curve."""
     shown = [(row, label) for row, label in named(section, NARROW) if any(run.curve for run in row.runs)]
-    note = "Training loss (thin: seeds, cross: failed, thick: mean of the others); each panel has its own scale"
+    failed = any(run.status == "failed" and run.curve for row, _ in shown for run in row.runs)
+    several = any(sum(bool(run.curve) for run in row.finished) > 1 for row, _ in shown)
+    line = "mean, band: least to most over seeds" if several else "one seed"
+    crosses = "; thin line to a cross: a run that failed" if failed else ""
+    note = f"Training loss ({line}{crosses}); each panel has its own scale"
 
     def fill(axes: Axes, row: Row) -> None:
         _losses(axes, row, look[row.key])
@@ -27,21 +31,24 @@ def training_curves(section: Section, look: Looks) -> Figure | None:
 
 
 def _losses(axes: Axes, row: Row, look: Look) -> None:
-    """Draw every seed; the mean, like the tables, is that of the finished ones."""
-    for run in row.runs:
-        values = [epoch.loss if math.isfinite(epoch.loss) else math.nan for epoch in run.curve]
-        axes.plot([epoch.epoch for epoch in run.curve], values, color=look.color, linewidth=0.7, alpha=0.6)
-        if run.status == "failed":
-            _mark_end(axes, run, look)
+    """Draw mean and band, like the tables, over the finished seeds, and the failed ones on their own."""
     curves = [{epoch.epoch: epoch.loss for epoch in run.curve} for run in row.finished if run.curve]
     epochs = sorted(set().union(*curves))
-    means = [np.mean([curve.get(epoch, math.nan) for curve in curves]) for epoch in epochs]
-    axes.plot(epochs, means, color=look.color, linewidth=1.6, marker="o" if len(epochs) == 1 else "")
+    if epochs:
+        values = np.array([[curve.get(epoch, math.nan) for curve in curves] for epoch in epochs])
+        least, most = values.min(axis=1), values.max(axis=1)
+        axes.fill_between(epochs, least, most, color=look.color, alpha=0.3, linewidth=0)
+        axes.plot(epochs, values.mean(axis=1), color=look.color, linewidth=1.6, marker="o" if len(epochs) == 1 else "")
+    for run in row.runs:
+        if run.status == "failed":
+            _failed(axes, run, look)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
 
 
-def _mark_end(axes: Axes, run: RunRecord, look: Look) -> None:
-    """Put a cross where a failed run had its last finite loss."""
+def _failed(axes: Axes, run: RunRecord, look: Look) -> None:
+    """Draw a run that failed, and put a cross where it had its last finite loss."""
+    values = [epoch.loss if math.isfinite(epoch.loss) else math.nan for epoch in run.curve]
+    axes.plot([epoch.epoch for epoch in run.curve], values, color=look.color, linewidth=0.8)
     finite = [(epoch.epoch, epoch.loss) for epoch in run.curve if math.isfinite(epoch.loss)]
     if finite:
         axes.plot(*zip(finite[-1], strict=True), marker="x", color=look.color, markersize=6, linestyle="none")

@@ -1,0 +1,51 @@
+"""What several data sets say of the losses that they have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dml_bench.reports.ranking import AcrossDataSets, across_data_sets
+from dml_bench.reports.scales import scale_of
+from dml_bench.reports.summary import Row, Section
+
+
+@dataclass(frozen=True)
+class Across:
+    """Losses ranked over data sets.
+
+    Attributes:
+        names: of the losses with their options, in the order of ``result``.
+        sections: one per data set.
+    """
+
+    names: tuple[str, ...]
+    sections: tuple[Section, ...]
+    result: AcrossDataSets
+
+    @property
+    def order(self) -> list[int]:
+        """The places of the losses in ``names``, the best first."""
+        return sorted(range(len(self.names)), key=lambda i: self.result.ranks[i])
+
+
+def ranked_across(found: Sequence[Section], metric: str) -> Across | None:
+    """Rank losses over data sets, if two or more have three or more in common under one protocol each."""
+    kept = [s for s in found if [o.dataset for o in found].count(s.dataset) == 1 and metric in s.metrics]
+    scores = [{row_name(row): row.mean(metric) for row in s.rows if not row.is_reference} for s in kept]
+    known = [{name: mean for name, mean in s.items() if not math.isnan(mean)} for s in scores]
+    names = [name for name in known[0] if all(name in s for s in known)] if known else []
+    better = scale_of(metric).better
+    if len(kept) < 2 or len(names) < 3 or better is None:
+        return None
+    sign = 1 if better == "higher" else -1
+    result = across_data_sets(np.array([[sign * s[name] for name in names] for s in scores]))
+    return Across(tuple(names), tuple(kept), result)
+
+
+def row_name(row: Row) -> str:
+    """Name a row by its loss and options."""
+    return f"{row.loss} ({row.options})" if row.options else row.loss
