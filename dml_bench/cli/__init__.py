@@ -26,6 +26,7 @@ from dml_bench.cli import (  # noqa: F401
     evaluate,
     rescore,
     ensemble,
+    retrieve,
     names,
     losses,
     data,
