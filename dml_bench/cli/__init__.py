@@ -27,6 +27,7 @@ from dml_bench.cli import (  # noqa: F401
     rescore,
     ensemble,
     retrieve,
+    export,
     names,
     losses,
     data,

@@ -12,7 +12,11 @@ from dml_bench.cli.app import app, check_apart, folder_and_name, terminal, write
 from dml_bench.errors import DmlBenchError
 
 if TYPE_CHECKING:
+    from dml_bench.reports.answers import Gallery
     from dml_bench.retrieval.search import Found
+
+WIDE = 1000
+"""Columns where nobody sees them: nothing is cut off in a file."""
 
 KINDS = (".png", ".svg", ".pdf", ".html")
 
@@ -43,28 +47,33 @@ def retrieve(
     Images are prepared as the run's test images were. In a folder of images, the folder that one lies in is its class.
     """
     from dml_bench.retrieval.published import find_one, open_run
-    from dml_bench.retrieval.search import as_gallery, folder_library, preparation_of, search, test_library
+    from dml_bench.retrieval.search import (
+        as_gallery,
+        folder_library,
+        preparation_of,
+        read_queries,
+        search,
+        test_library,
+    )
 
     if out:
         _check_out(out)
     opened = open_run(find_one(*folder_and_name(run)))
-    prepare = preparation_of(opened)
+    images = read_queries(opened, query)  # before the gallery, which may take a while
     library = folder_library(opened, gallery) if gallery else test_library(opened, data_root)
-    found = search(opened, library, query, k)
+    found = search(opened, library, query, images, k)
     _say(f"{opened.record.run_id} ({opened.record.loss}), {len(library.files)} images: {library.name}")
-    _say(f"Each image: {prepare.said}")
+    _say(f"Each image: {preparation_of(opened).said}")
     _print(found, "distance" if opened.recipe.evaluation.distance == "euclidean" else "similarity")
     if out:
         write_file(out, _content(as_gallery(opened, library, found), out.suffix.lower()))
         _say(f"Written: {out}")
 
 
-def _content(gallery: object, suffix: str) -> bytes:
-    from dml_bench.reports.answers import Gallery
+def _content(gallery: Gallery, suffix: str) -> bytes:
     from dml_bench.reports.plots.gallery import drawn_gallery
     from dml_bench.retrieval.page import to_page
 
-    assert isinstance(gallery, Gallery)
     return to_page(gallery).encode() if suffix == ".html" else drawn_gallery(gallery, [suffix[1:]])[suffix[1:]]
 
 
@@ -79,8 +88,13 @@ def _print(found: Sequence[Found], value: str) -> None:
     from rich.text import Text
 
     console = terminal()
+    if not console.is_terminal:
+        console.width = WIDE
     for item in found:
-        table = Table("rank", "file", "class", title=Text(str(item.query)), title_justify="left")
+        _say(f"{item.query}:")
+        table = Table("rank", box=None, pad_edge=False)
+        table.add_column("file", overflow="fold")
+        table.add_column("class", overflow="fold")
         table.add_column(value, justify="right")
         for hit in item.hits:
             table.add_row(str(hit.rank), Text(hit.file), Text(hit.class_name or "-"), f"{hit.value:.4f}")

@@ -23,6 +23,9 @@ ENDS = {"csv": "csv", "md": "md", "latex": "tex", "html-fragment": "html"}
 FORMATS = tuple(ENDS)
 """Formats of the comparison; the first two are written unless others are asked for."""
 
+EXTRA = ("gallery",)
+"""Pictures that are made elsewhere, as they show the data."""
+
 
 def write_report(
     records: Sequence[RunRecord],
@@ -34,6 +37,7 @@ def write_report(
     metrics: Sequence[str] = (),
     by: Sequence[str] = (),
     mixed: bool = False,
+    extra: Iterable[tuple[str, bytes]] = (),
 ) -> list[Path]:
     """Write ``results.csv``, ``summary.csv``, ``summary.md``, the comparison and the pictures (PNG, SVG) that apply.
 
@@ -49,6 +53,7 @@ def write_report(
         by: what names the comparison's rows; see ``standings.tables``.
         mixed: whether the comparison has rows of different protocols in one table, without ranks.
         reported: whether to write ``reported.csv`` and ``reported.md``, our rows beside published figures.
+        extra: further pictures, name and content, such as ``retrieval.gallery.galleries`` gives, asked for last.
 
     Returns:
         The files written, in order.
@@ -76,6 +81,8 @@ def write_report(
 
         written += [_publish(folder / name, content) for name, content in draw(records)]
         _remove({folder / f"{name}.{kind}" for name in PICTURES for kind in ("png", "svg")} - set(written))
+    written += [_publish(folder / name, content) for name, content in extra]
+    _remove({folder / f"{name}.{kind}" for name in EXTRA for kind in ("png", "svg")} - set(written))
     return written
 
 

@@ -1,1 +1,1 @@
-"""What a published network finds: galleries of its test images, one's own images, and its weights for other programs."""
+"""What a published network finds: in its test images, among one's own, and from within other programs."""

@@ -47,6 +47,11 @@ class Published:
         """The run's folder."""
         return folder_of(self.record)
 
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Height, width and channels of its images; of features, how many."""
+        return tuple(self.record.data.get("image_shape") or data_of(self.record).test.image_shape)
+
     def embed(self, images: ImageArray) -> Float32[np.ndarray, "N D"]:
         """Embed images ``(N, H, W, C)`` uint8, or features, as the test images were."""
         with arithmetic(self.recipe.training or Training()):

@@ -67,8 +67,7 @@ def preparation_of(run: Published) -> Preparation:
     Raises:
         DataError: if the run's data are features.
     """
-    shape = run.record.data.get("image_shape") or data_of(run.record).test.image_shape
-    return preparation(run.recipe.dataset, shape)
+    return preparation(run.recipe.dataset, run.image_shape)
 
 
 def test_library(run: Published, data_root: Path | None = None) -> Library:
@@ -122,16 +121,21 @@ def read_queries(run: Published, files: Sequence[Path]) -> Images:
     return np.stack([prepare(_bytes(file), str(file)) for file in files])
 
 
-def search(run: Published, library: Library, files: Sequence[Path], k: int) -> list[Found]:
-    """Find the ``k`` nearest items of the library for each image file.
+def search(run: Published, library: Library, files: Sequence[Path], images: Images, k: int) -> list[Found]:
+    """Find the ``k`` nearest items of the library for each query.
+
+    Args:
+        run: whose network is asked.
+        library: what is searched.
+        files: of the queries.
+        images: ``(Q, H, W, C)`` what was read from them.
+        k: how many are found for each.
 
     Raises:
         DmlBenchError: if ``k`` is not from 1 to the number of items.
-        DataError: naming a file that is not there, or is no image.
     """
     if not 1 <= k <= len(library.embeddings):
         raise DmlBenchError(f"-k {k}: must be from 1 to {len(library.embeddings)}, the images of the gallery")
-    images = read_queries(run, files)
     rows, values = nearest(run.embed(images), library.embeddings, k, run.recipe.evaluation.distance)
     return [
         Found(file, image, tuple(_hit(library, *place) for place in enumerate(zip(near, value, strict=True), start=1)))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dml_bench.reports.answers import Answer, Block, Gallery, Shown
+from dml_bench.reports.answers import Answer, Gallery, Shown
 from dml_bench.reports.plots.canvas import KINDS, rendered
 from dml_bench.reports.style import shortened
 
@@ -23,6 +25,12 @@ TILE, GAP, TEXT, HEADING, TITLE = 0.82, 0.1, 0.37, 0.3, 0.45
 MARGIN = 0.12
 PIXELS = 112
 """Longest side of an image in a picture; larger ones are reduced."""
+
+ACROSS = 8
+"""What a line holds beside the query."""
+
+LEAST = 6.0
+"""Inches that a title needs."""
 
 LETTERS = 15
 """Characters a line of a name, which has two."""
@@ -44,39 +52,48 @@ def drawn_gallery(gallery: Gallery, kinds: Sequence[str] = KINDS[:2]) -> dict[st
 def gallery_figure(gallery: Gallery) -> Figure:
     """Lay out one line per query: right items have a solid blue frame and a tick, wrong ones a dashed red and a cross.
 
-    What is neither known to be right nor to be wrong has a thin black frame.
+    What is neither known to be right nor to be wrong has a thin black frame. More than ``ACROSS`` items take further
+    lines.
     """
     answers = [answer for block in gallery.blocks for answer in block.answers]
-    across = 1 + max(len(answer.found) for answer in answers)
+    across = 1 + min(ACROSS, max(len(answer.found) for answer in answers))
     headings = sum(bool(block.heading) for block in gallery.blocks)
-    height = TITLE + headings * HEADING + len(answers) * (TILE + TEXT) + MARGIN
-    width = 2 * MARGIN + across * (TILE + GAP) + GAP
-    figure = Figure(figsize=(width, height))
-    figure.text(MARGIN / width, 1 - MARGIN / height, gallery.title, va="top", fontsize=9)
+    height = TITLE + headings * HEADING + sum(map(_height, answers)) + MARGIN
+    figure = Figure(figsize=(max(2 * MARGIN + across * (TILE + GAP) + 2 * GAP, LEAST), height))
+    _text(figure, gallery.title, height - MARGIN, fontsize=9)
     top = height - TITLE
     for block in gallery.blocks:
-        top = _block(figure, block, top)
+        if block.heading:
+            _text(figure, block.heading, top - HEADING / 5, fontsize=8, fontweight="bold")
+            top -= HEADING
+        for answer in block.answers:
+            _line(figure, answer, top)
+            top -= _height(answer)
     return figure
 
 
-def _block(figure: Figure, block: Block, top: float) -> float:
-    """Draw a block below ``top``, inches from the bottom, and return where the next one begins."""
+def _height(answer: Answer) -> float:
+    return (TILE + TEXT) * math.ceil(len(answer.found) / ACROSS)
+
+
+def _text(figure: Figure, text: str, top: float, **how: Any) -> None:
+    """Write a text whose upper end is ``top`` inches from the bottom."""
     width, height = figure.get_size_inches()
-    if block.heading:
-        figure.text(MARGIN / width, (top - 0.06) / height, block.heading, va="top", fontsize=8, fontweight="bold")
-        top -= HEADING
-    for answer in block.answers:
-        _line(figure, answer, top)
-        top -= TILE + TEXT
-    return top
+    figure.text(MARGIN / width, top / height, text, va="top", **how)
 
 
 def _line(figure: Figure, answer: Answer, top: float) -> None:
     width, height = figure.get_size_inches()
-    for place, shown in enumerate((answer.query, *answer.found)):
-        left = MARGIN + place * (TILE + GAP) + (2 * GAP if place else GAP)  # the query stands apart
-        axes = figure.add_axes((left / width, (top - TILE) / height, TILE / width, TILE / height))
-        _tile(axes, shown, is_query=place == 0)
+
+    def place(shown: Shown, column: int, line: int) -> None:
+        left = MARGIN + column * (TILE + GAP) + (2 * GAP if column else GAP)  # the query stands apart
+        bottom = top - TILE - line * (TILE + TEXT)
+        axes = figure.add_axes((left / width, bottom / height, TILE / width, TILE / height))
+        _tile(axes, shown, is_query=column == 0)
+
+    place(answer.query, 0, 0)
+    for i, shown in enumerate(answer.found):
+        place(shown, 1 + i % ACROSS, i // ACROSS)
 
 
 def _tile(axes: Axes, shown: Shown, *, is_query: bool) -> None:
@@ -85,7 +102,9 @@ def _tile(axes: Axes, shown: Shown, *, is_query: bool) -> None:
     axes.set(xticks=[], yticks=[])
     color, line = FRAMES[shown.right]
     for spine in axes.spines.values():
-        spine.set(visible=True, color=color, linestyle=line, linewidth=2 if is_query or shown.right is not None else 0.8)
+        spine.set(
+            visible=True, color=color, linestyle=line, linewidth=2 if is_query or shown.right is not None else 0.8
+        )
     text = MARKS[shown.right] + _folded(shown.name) + (f"\n{shown.note}" if shown.note else "")
     axes.set_xlabel(text, fontsize=6, labelpad=3, linespacing=1.15, color="black")
 
