@@ -19,7 +19,7 @@ import torch
 from dml_bench import __version__
 from dml_bench.errors import DataError, DmlBenchError
 from dml_bench.results.record import RunRecord
-from dml_bench.retrieval.published import Published, data_of, folder_of, stored, test_files
+from dml_bench.retrieval.published import Published, data_of, files_tested, folder_of, stored
 from dml_bench.retrieval.search import preparation_of
 from dml_bench.training.assembly import WEIGHTS
 
@@ -64,7 +64,7 @@ def npz(record: RunRecord, data_root: Path | None = None) -> tuple[bytes, str]:
     parts |= {} if file.query is None or file.gallery is None else {"query": file.query, "gallery": file.gallery}
     lacks = ""
     try:
-        part, files = data_of(record, data_root).test, test_files(record, data_root)
+        part, files = data_of(record, data_root).test, files_tested(record, data_root)
         parts["class_names"] = np.array(part.class_names)
         parts |= {} if files is None else {"paths": np.array(files)}
     except DataError as error:

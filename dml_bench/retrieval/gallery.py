@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Int64
 
 from dml_bench.data.dataset import Split
 from dml_bench.data.embedding_files import EmbeddingFile
@@ -29,7 +28,7 @@ DECIDING = ("map@r", "r_precision")
 """Which metric says how well a query fares: the first that was measured; else the rank of its first hit alone."""
 
 Tell = Callable[[str], None]
-Rows = Int64[np.ndarray, " n"]
+Rows = npt.NDArray[np.int64]
 
 
 def galleries(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from dml_bench.errors import DataError
 BLOCK = 2**22
 """Numbers of the gallery that are turned into float64 at once."""
 
-Vectors = npt.NDArray[np.generic]
+Vectors = npt.NDArray[Any]
 
 
 def nearest(

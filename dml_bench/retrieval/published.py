@@ -119,7 +119,7 @@ def data_of(record: RunRecord, data_root: Path | None = None) -> Split:
     return split
 
 
-def test_files(record: RunRecord, data_root: Path | None = None) -> tuple[str, ...] | None:
+def files_tested(record: RunRecord, data_root: Path | None = None) -> tuple[str, ...] | None:
     """Return the files of a run's test images, in their order; None if they are no files.
 
     Raises:

@@ -19,7 +19,7 @@ from dml_bench.data.sources import open_source
 from dml_bench.errors import DataError, DmlBenchError
 from dml_bench.reports.answers import Answer, Block, Gallery, Shown
 from dml_bench.retrieval.nearest import nearest
-from dml_bench.retrieval.published import Published, data_of, file_names, stored, test_files
+from dml_bench.retrieval.published import Published, data_of, file_names, files_tested, stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ def test_library(run: Published, data_root: Path | None = None) -> Library:
     """
     file, part = stored(run.record), data_of(run.record, data_root).test
     rows = np.arange(len(file.labels)) if file.gallery is None else np.flatnonzero(file.gallery)
-    names = file_names(test_files(run.record, data_root), rows)
+    names = file_names(files_tested(run.record, data_root), rows)
     classes = [part.class_names[label] for label in part.labels[rows].tolist()]
     images = SelectedImages.of(part.images, rows)
     return Library(f"test images of {run.record.dataset}", images, file.embeddings[rows], names, classes)

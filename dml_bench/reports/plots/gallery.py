@@ -6,20 +6,21 @@ import math
 import re
 import warnings
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
 from PIL import Image
 
 from dml_bench.reports.answers import Answer, Gallery, Shown
 from dml_bench.reports.plots.canvas import KINDS, rendered
 from dml_bench.reports.style import shortened
 
-TILE, GAP, TEXT, HEADING, TITLE = 0.82, 0.1, 0.37, 0.3, 0.45
+TILE, GAP, TEXT, HEADING, TITLE = 0.82, 0.1, 0.37, 0.3, 0.5
 """Inches: side of an image, between images, the text below one, a heading, the title."""
 
 MARGIN = 0.12
@@ -31,6 +32,9 @@ ACROSS = 8
 
 LEAST = 6.0
 """Inches that a title needs."""
+
+SIZE = 6
+"""Points of the text below an image."""
 
 LETTERS = 15
 """Characters a line of a name, which has two."""
@@ -59,16 +63,19 @@ def gallery_figure(gallery: Gallery) -> Figure:
     across = 1 + min(ACROSS, max(len(answer.found) for answer in answers))
     headings = sum(bool(block.heading) for block in gallery.blocks)
     height = TITLE + headings * HEADING + sum(map(_height, answers)) + MARGIN
-    figure = Figure(figsize=(max(2 * MARGIN + across * (TILE + GAP) + 2 * GAP, LEAST), height))
-    _text(figure, gallery.title, height - MARGIN, fontsize=9)
+    width = max(2 * MARGIN + across * (TILE + GAP) + 2 * GAP, LEAST)
+    figure = Figure(figsize=(width, height))
+    paper = figure.add_axes((0, 0, 1, 1), frameon=False)  # one for all, in inches: one for each would take seconds
+    paper.text(MARGIN, height - MARGIN, gallery.title, va="top", fontsize=9)
     top = height - TITLE
     for block in gallery.blocks:
         if block.heading:
-            _text(figure, block.heading, top - HEADING / 5, fontsize=8, fontweight="bold")
+            paper.text(MARGIN, top - HEADING / 5, block.heading, va="top", fontsize=8, fontweight="bold")
             top -= HEADING
         for answer in block.answers:
-            _line(figure, answer, top)
+            _line(paper, answer, top)
             top -= _height(answer)
+    paper.set(xlim=(0, width), ylim=(0, height), xticks=[], yticks=[], aspect="auto")
     return figure
 
 
@@ -76,37 +83,37 @@ def _height(answer: Answer) -> float:
     return (TILE + TEXT) * math.ceil(len(answer.found) / ACROSS)
 
 
-def _text(figure: Figure, text: str, top: float, **how: Any) -> None:
-    """Write a text whose upper end is ``top`` inches from the bottom."""
-    width, height = figure.get_size_inches()
-    figure.text(MARGIN / width, top / height, text, va="top", **how)
-
-
-def _line(figure: Figure, answer: Answer, top: float) -> None:
-    width, height = figure.get_size_inches()
-
-    def place(shown: Shown, column: int, line: int) -> None:
-        left = MARGIN + column * (TILE + GAP) + (2 * GAP if column else GAP)  # the query stands apart
-        bottom = top - TILE - line * (TILE + TEXT)
-        axes = figure.add_axes((left / width, bottom / height, TILE / width, TILE / height))
-        _tile(axes, shown, is_query=column == 0)
-
-    place(answer.query, 0, 0)
+def _line(paper: Axes, answer: Answer, top: float) -> None:
+    first = MARGIN + GAP
+    _tile(paper, answer.query, first, top, is_query=True)
     for i, shown in enumerate(answer.found):
-        place(shown, 1 + i % ACROSS, i // ACROSS)
+        left = first + GAP + (1 + i % ACROSS) * (TILE + GAP)  # the query stands apart
+        _tile(paper, shown, left, top - i // ACROSS * (TILE + TEXT))
 
 
-def _tile(axes: Axes, shown: Shown, *, is_query: bool) -> None:
+def _tile(paper: Axes, shown: Shown, left: float, top: float, *, is_query: bool = False) -> None:
     pixels = _small(shown.image)
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="none", aspect="equal")
-    axes.set(xticks=[], yticks=[])
+    high, wide = (TILE * side / max(pixels.shape[:2]) for side in pixels.shape[:2])
+    middle, bottom = left + TILE / 2, top - TILE / 2 - high / 2
+    extent = (middle - wide / 2, middle + wide / 2, bottom, bottom + high)
+    paper.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="none", extent=extent)
     color, line = FRAMES[shown.right]
-    for spine in axes.spines.values():
-        spine.set(
-            visible=True, color=color, linestyle=line, linewidth=2 if is_query or shown.right is not None else 0.8
-        )
+    width = 2 if is_query or shown.right is not None else 0.8
+    frame = Rectangle((extent[0], bottom), wide, high, fill=False, edgecolor=color, linestyle=line, linewidth=width)
+    paper.add_patch(frame)
     text = MARKS[shown.right] + _folded(shown.name) + (f"\n{shown.note}" if shown.note else "")
-    axes.set_xlabel(text, fontsize=6, labelpad=3, linespacing=1.15, color="black")
+    paper.text(middle, top - TILE - 0.05, text, ha="center", va="top", fontsize=_size(text), linespacing=1.15)
+
+
+def _size(text: str) -> float:
+    """Return the size in points at which the longest line, which may have wide letters, is no wider than a tile."""
+    return SIZE * min(1.0, 72 * TILE / max(map(_width, text.split("\n"))))
+
+
+@lru_cache(maxsize=1024)
+def _width(line: str) -> float:
+    """Return the width of a line in points; short ones, which are narrower than a tile anyway, count as nothing."""
+    return float(TextPath((0, 0), line, size=SIZE).get_extents().width) if len(line) > 9 else 1.0
 
 
 def _folded(name: str) -> str:
