@@ -74,8 +74,9 @@ def test_pictures_are_the_same_every_time_and_named_by_section(photo_run, asked_
         f"gallery-{run.dataset}-{run.protocol_id}.{kind}" for run in (photo_run, asked_run) for kind in ("png", "svg")
     ]
     assert list(first) == names and told == []
-    assert dict(galleries([photo_run, asked_run, feature_run])) == first
-    assert [name for name, _ in galleries([photo_run])] == ["gallery.png", "gallery.svg"]
+    again = dict(galleries([asked_run]))
+    assert list(again) == ["gallery.png", "gallery.svg"]
+    assert list(again.values()) == list(first.values())[2:]
 
 
 def test_where_something_is_missing_a_note_says_so_and_the_others_are_drawn(photo_run, asked_run, tmp_path):
