@@ -50,7 +50,15 @@ def test_run_prints_the_table_and_writes_the_report(finished):
         assert word in done.stdout
     report = folder / "runs" / "small" / "report"
     names = {path.name for path in report.iterdir()}
-    assert {"results.csv", "summary.csv", "summary.md", "recall_curves.png", "metrics.svg", "centers.png"} <= names
+    assert {
+        "results.csv",
+        "summary.csv",
+        "summary.md",
+        "recall_curves.png",
+        "metrics.svg",
+        "centers.png",
+        "gallery.png",
+    } <= names
     with (report / "summary.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0])[:7] == ["dataset", "protocol_id", "loss", "options", "backbone", "embedding_dim", "seeds"]
@@ -219,7 +227,8 @@ def test_help_shows_an_example_and_loads_no_torch(words, tmp_path):
 
 def test_report_loads_no_torch(finished, tmp_path):
     folder, _ = finished
-    done = run_without({"torch", "faiss", "sklearn"}, ["report", str(folder / "runs"), "-o", "out"], tmp_path)
+    words = ["report", str(folder / "runs"), "-o", "out", "--no-galleries"]  # which would load the data
+    done = run_without({"torch", "faiss", "sklearn"}, words, tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -27,6 +27,8 @@ from dml_bench.cli import (  # noqa: F401
     evaluate,
     rescore,
     ensemble,
+    retrieve,
+    export,
     leaderboard,
     names,
     losses,

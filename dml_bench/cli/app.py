@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from dml_bench.errors import DataError, ResultsError
+
 app = typer.Typer(
     help="Train deep metric learning losses under one protocol and compare them honestly.",
     epilog="Example: dml-bench run recipes/quickstart.yaml",
@@ -33,3 +35,23 @@ def folder_and_name(text: str) -> tuple[Path, str]:
 def terminal() -> Console:
     """Return where a command prints."""
     return Console(emoji=False)
+
+
+def check_apart(out: Path) -> None:
+    """Refuse to write into a published run."""
+    for folder in out.resolve().parents:
+        if (folder / "record.json").exists():
+            raise ResultsError(f"{out}: lies in the published run {folder}, which is never edited; choose another file")
+
+
+def write_file(out: Path, content: bytes) -> None:
+    """Write what a command was asked for, and make the folder for it.
+
+    Raises:
+        DataError: if it cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_bytes(content)
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written: {error.strerror}") from None

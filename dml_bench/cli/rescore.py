@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dml_bench.cli.app import app, terminal
+from dml_bench.cli.app import app, check_apart, terminal, write_file
 from dml_bench.cli.evaluate import DEFAULT, Format, Metrics, metric_names, progress
-from dml_bench.errors import ResultsError
 
 if TYPE_CHECKING:
     from dml_bench.results.record import RunRecord
@@ -36,11 +35,11 @@ def rescore(
 
     begin = time.perf_counter()
     if out:
-        _check_apart(out)
+        check_apart(out)
     with progress() as tell:
         found = measure(runs, metric_names(metrics), restarts=restarts, memory=memory, tell=tell)
     if out:
-        _write(out, found)
+        write_file(out, _csv(found).encode())
     _print(found, output)
     if output == "table":
         seconds = time.perf_counter() - begin
@@ -80,18 +79,3 @@ def _csv(found: Sequence[Rescored]) -> str:
     from dml_bench.reports.text import to_csv
 
     return to_csv(changes_table(_pairs(found)))
-
-
-def _check_apart(out: Path) -> None:
-    """Refuse to write into a published run."""
-    for folder in out.resolve().parents:
-        if (folder / "record.json").exists():
-            raise ResultsError(f"{out}: lies in the published run {folder}, which is never edited; choose another file")
-
-
-def _write(out: Path, found: Sequence[Rescored]) -> None:
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(_csv(found), encoding="utf-8")
-    except OSError as error:
-        raise ResultsError(f"{out}: cannot be written: {error.strerror}") from None

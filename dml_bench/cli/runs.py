@@ -124,7 +124,7 @@ def run(
                             show(item, event)
         records = grid.records()
         with lock(grid.folder / ".report"):
-            _report(console, records, grid.folder / "report")
+            _report(console, records, grid.folder / "report", extra=_galleries(console, records))
     if isinstance(source, dict):
         _judge(console, records)
     if any(record.status == "failed" for record in records):
@@ -151,6 +151,13 @@ def report(
         bool, typer.Option("--mixed", help="Compare rows of different protocols side by side, without ranks.")
     ] = False,
     reported: Annotated[bool, typer.Option("--reported", help="Set published figures beside ours.")] = False,
+    galleries: Annotated[
+        bool, typer.Option("--galleries/--no-galleries", help="Show queries and their neighbors, which takes the data.")
+    ] = True,
+    data_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder that holds the data sets.  [default: the recipe's, then $DML_BENCH_DATA]"),
+    ] = None,
 ) -> None:
     """Compare published runs: tables with intervals and ties (CSV, Markdown, LaTeX, HTML), and plots (PNG, SVG).
 
@@ -162,6 +169,7 @@ def report(
     found = find_runs(runs)
     records = list((select(found, where) if where else found).values())
     how: dict[str, Any] = {"formats": _names(formats), "by": _names(by), "metrics": _names(metrics or "")}
+    how |= {"extra": _galleries(terminal(), records, data_root)} if galleries else {}
     _report(terminal(), records, out, reported=reported, mixed=mixed, **how)
 
 
@@ -264,6 +272,15 @@ def _say_what_is_skipped(console: Console, grid: Plan, done: dict[str, RunRecord
     if skipped:
         note = f" ({failed} of them failed)" if failed else ""
         console.print(f"{skipped} runs are done already{note} and skipped; --force repeats them", highlight=False)
+
+
+def _galleries(
+    console: Console, records: Sequence[RunRecord], data_root: Path | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """Draw queries and what is found for them, and say where that cannot be done."""
+    from dml_bench.retrieval.gallery import galleries  # torch, where a report has none otherwise
+
+    yield from galleries(records, data_root, partial(_note, console))
 
 
 def _report(console: Console, records: Sequence[RunRecord], folder: Path, **how: Any) -> None:

@@ -113,15 +113,24 @@ def decode(
         OptionError: if ``resize`` is smaller than ``image_size``.
         DataError: naming the file, if one is no image or damaged.
     """
-    if resize is not None and resize < image_size:
-        raise OptionError([Problem(("resize",), f"must be at least image_size, {image_size}, not {resize}")])
-    transform = (SquareTransform if square else Transform)(resize or image_size, image_size, color)
+    transform = transform_of(image_size=image_size, resize=resize, square=square, color=color)
     images, digests = _images(listing, transform)
     parts = (_part(listing, listing.part(*roles), images, digests, transform) for roles in _PARTS)
     return make_split(listing, *parts)
 
 
 _PARTS = ((TRAIN,), (TEST, QUERY, GALLERY))
+
+
+def transform_of(*, image_size: int, resize: int | None, square: bool, color: Color) -> Transform:
+    """Return what the options of ``decode`` do to a photo.
+
+    Raises:
+        OptionError: if ``resize`` is smaller than ``image_size``.
+    """
+    if resize is not None and resize < image_size:
+        raise OptionError([Problem(("resize",), f"must be at least image_size, {image_size}, not {resize}")])
+    return (SquareTransform if square else Transform)(resize or image_size, image_size, color)
 
 
 def _part(

@@ -42,6 +42,7 @@ def write_report(
     metrics: Sequence[str] = (),
     by: Sequence[str] = (),
     mixed: bool = False,
+    extra: Iterable[tuple[str, bytes]] = (),
 ) -> list[Path]:
     """Write ``results.csv``, ``summary.csv``, ``summary.md``, the comparison and the pictures (PNG, SVG) that apply.
 
@@ -57,6 +58,7 @@ def write_report(
         by: what names the comparison's rows; see ``standings.tables``.
         mixed: whether the comparison has rows of different protocols in one table, without ranks.
         reported: whether to write ``reported.csv`` and ``reported.md``, our rows beside published figures.
+        extra: further pictures, name and content, such as ``retrieval.gallery.galleries`` gives, asked for last.
 
     Returns:
         The files written, in order.
@@ -82,7 +84,9 @@ def write_report(
         from dml_bench.reports.plots import draw, may_be_stale
 
         drawn = dict(draw(records))
-        written += [publish(folder / name, content) for name, content in drawn.items()]
+    drawn |= dict(extra)
+    written += [publish(folder / name, content) for name, content in drawn.items()]
+    if pictures:
         _remove({path for path in folder.iterdir() if may_be_stale(path.name)} - set(written))
     if "html" in formats:
         page = to_html(records, drawn, metrics=metrics, by=by, mixed=mixed, when=_when(records))

@@ -111,14 +111,15 @@ def folded(name: str, details: str, width: int, lines: int) -> str:
     """Keep name and details on one line if they fit, else start a new line; cut the middle out of what is longer."""
     name, details = (" ".join(text.split()) for text in (name, details))
     if len(name) + 2 + len(details) <= width or not details:
-        return _shortened("  ".join(filter(None, (name, details))), width)
+        return shortened("  ".join(filter(None, (name, details))), width)
     wrapped, length = textwrap.wrap(details, width), width * (lines - 1)
     while len(wrapped) >= lines:
-        wrapped, length = textwrap.wrap(_shortened(details, length), width), length - 1
-    return "\n".join([_shortened(name, width), *wrapped])
+        wrapped, length = textwrap.wrap(shortened(details, length), width), length - 1
+    return "\n".join([shortened(name, width), *wrapped])
 
 
-def _shortened(text: str, length: int) -> str:
+def shortened(text: str, length: int) -> str:
+    """Cut the middle out of a text that is longer than ``length``."""
     if len(text) <= length:
         return text
     head = (length - 1) // 2

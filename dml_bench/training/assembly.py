@@ -77,17 +77,27 @@ def load_run(folder: Path | str) -> tuple[Embedder, Loss | None, Recipe]:
     """
     path = Path(folder) / WEIGHTS
     try:
-        saved: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        recipe = Recipe.model_validate(saved["recipe"])
-        began = {name: value for name, value in recipe.backbone.items() if name != "weights"}
-        facts = TrainFacts(**saved["facts"])
-        model, loss = assemble(recipe.model_copy(update={"backbone": began}), facts)
-        model.load_state_dict(saved["model"])
-        model.bgr = saved["bgr"]  # goes by whether the backbone began from a file
-        if loss is not None:
-            loss.load_state_dict(saved["loss"])
+        return restored(torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError:
         raise ResultsError(f"{path}: not there; older runs did not keep their weights") from None
     except Exception as error:  # a damaged file can raise anything
         raise ResultsError(f"{path}: the weights cannot be read: {type(error).__name__}: {error}") from error
+
+
+def restored(saved: Mapping[str, Any]) -> tuple[Embedder, Loss | None, Recipe]:
+    """Return network, loss and recipe of what ``save_weights`` wrote, for evaluation.
+
+    Args:
+        saved: ``recipe``, ``facts`` and ``bgr``, which may have been JSON meanwhile, and the weights of ``model`` and
+            ``loss``.
+    """
+    recipe = Recipe.model_validate(saved["recipe"])
+    began = {name: value for name, value in recipe.backbone.items() if name != "weights"}
+    counts, shape, moments = (saved["facts"][name] for name in ("class_counts", "image_shape", "moments"))
+    facts = TrainFacts(torch.as_tensor(counts), tuple(shape), tuple(moments))
+    model, loss = assemble(recipe.model_copy(update={"backbone": began}), facts)
+    model.load_state_dict(saved["model"])
+    model.bgr = saved["bgr"]  # goes by whether the backbone began from a file
+    if loss is not None:
+        loss.load_state_dict(saved["loss"])
     return model.eval(), loss.eval() if loss else None, recipe

@@ -37,6 +37,16 @@ def test_pictures_of_an_earlier_report_do_not_stay(make, tmp_path):
     assert {"metrics-mine.png", "metrics-digits-p0.png", "metrics-glyphs-p0.png"} <= names
 
 
+def test_further_pictures_are_written_last_and_go_when_they_are_not_given_again(make, tmp_path):
+    extra = [("gallery.png", b"one"), ("gallery-glyphs-p0.svg", b"two")]
+    assert [path.name for path in write_report([make()], tmp_path, extra=iter(extra))][-2:] == [
+        name for name, _ in extra
+    ]
+    assert (tmp_path / "gallery.png").read_bytes() == b"one"
+    write_report([make()], tmp_path)
+    assert not (tmp_path / "gallery.png").exists()
+
+
 def test_no_records_is_an_error_that_names_the_folder(tmp_path):
     with pytest.raises(ResultsError, match=re.escape(f"{tmp_path}: nothing to report")):
         write_report([], tmp_path)

@@ -57,6 +57,9 @@ NEEDS: Mapping[str, str] = {
 }
 """What a picture shows, without which there is none."""
 
+EXTRA = ("gallery",)
+"""Pictures that are gathered elsewhere, as they show the data."""
+
 OLD = ("recall_curves", "metrics", "training_curves")
 """What pictures were called."""
 
@@ -93,7 +96,7 @@ def stem(kind: str, section: Section, found: Sequence[Section]) -> str:
 
 def may_be_stale(name: str) -> bool:
     """Tell whether a file of this name may be a picture of an earlier report, of one data set or of several."""
-    kinds = "|".join(map(re.escape, (*PICTURES, *ACROSS, *OLD)))
+    kinds = "|".join(map(re.escape, (*PICTURES, *ACROSS, *EXTRA, *OLD)))
     return bool(re.fullmatch(rf"({kinds})(-.+-[0-9a-f]{{12}})?\.(png|svg)", name))
 
 
