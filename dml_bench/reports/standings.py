@@ -13,11 +13,11 @@ import numpy as np
 
 from dml_bench.errors import DmlBenchError
 from dml_bench.registry import suggestion
-from dml_bench.reports.measured import Measured, measured
+from dml_bench.reports.measured import Measured, measured, p_of
 from dml_bench.reports.printed import Cell, Printed
 from dml_bench.reports.ranking import ALPHA, Standing, across_data_sets, standing
 from dml_bench.reports.scales import MISSING, scale_of
-from dml_bench.reports.statistics import Estimate, estimate, estimate_of_seeds, p_value
+from dml_bench.reports.statistics import Estimate, estimate_of_seeds
 from dml_bench.reports.summary import Row, Section
 from dml_bench.reports.text import caption, failures
 
@@ -48,7 +48,7 @@ class Standings:
         found = []
         for row, known in zip(self.section.rows, self._measured, strict=True):
             values = [run.metrics[self.metric] for run in row.finished if self.metric in run.metrics]
-            found.append(estimate(known.means) if known else estimate_of_seeds(values))
+            found.append(known.estimate if known else estimate_of_seeds(values))
         if not scale_of(self.metric).bounded:
             return found
         return [replace(known, low=max(known.low, 0.0), high=min(known.high, 1.0)) for known in found]
@@ -63,7 +63,7 @@ class Standings:
         for i, j in combinations(range(len(self.section.rows)), 2):
             a, b = self._measured[i], self._measured[j]
             if a and b and a.queries == b.queries and not self._reference(i, j):
-                pairs[i, j] = (self.estimates[i].mean - self.estimates[j].mean, p_value(a.means, b.means))
+                pairs[i, j] = (self.estimates[i].mean - self.estimates[j].mean, p_of(a, b))
         scale = scale_of(self.metric)
         if scale.better is None:
             pairs = {}
@@ -94,6 +94,19 @@ def tables(
     Raises:
         DmlBenchError: for a metric that no run has, or an unknown name in ``by``.
     """
+    known = check_names(found, metrics, by)
+    if mixed:
+        return [_mixed(found, list(metrics) or known, by)]
+    shown = [_table(s, [m for m in (metrics or s.metrics) if m in s.metrics], by) for s in found]
+    return shown + across(found, metrics)
+
+
+def check_names(found: Sequence[Section], metrics: Sequence[str], by: Sequence[str]) -> list[str]:
+    """Return the metrics that runs have, if those that are asked for are among them.
+
+    Raises:
+        DmlBenchError: for a metric that no run has, or an unknown name in ``by``.
+    """
     known = list(dict.fromkeys(name for section in found for name in section.metrics))
     for name in metrics:
         if name not in known:
@@ -103,10 +116,7 @@ def tables(
     for name in by:
         if name not in BY:
             raise DmlBenchError(f"--by {name}: must be among {', '.join(BY)}")
-    if mixed:
-        return [_mixed(found, list(metrics) or known, by)]
-    shown = [_table(s, [m for m in (metrics or s.metrics) if m in s.metrics], by) for s in found]
-    return shown + (across(found, (*metrics, *known)[0]) if known else [])
+    return known
 
 
 def lines(found: Sequence[Section], metrics: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -172,8 +182,14 @@ def _mixed(found: Sequence[Section], metrics: Sequence[str], by: Sequence[str]) 
     return Printed("Several protocols", header, numeric, tuple(rows), (*notes, *(f for s in found for f in _failed(s))))
 
 
-def across(found: Sequence[Section], metric: str) -> list[Printed]:
-    """Return mean ranks over data sets, if two or more have three or more losses in common under one protocol each."""
+def across(found: Sequence[Section], metrics: Sequence[str] = ()) -> list[Printed]:
+    """Return mean ranks over data sets, if two or more have three or more losses in common under one protocol each.
+
+    Args:
+        found: sections of one protocol each.
+        metrics: the first ranks; if there are none, the first that runs have.
+    """
+    metric = next((name for names in (metrics, *(s.metrics for s in found)) for name in names), "")
     kept = [s for s in found if [o.dataset for o in found].count(s.dataset) == 1 and metric in s.metrics]
     scores = [{_name(row): row.mean(metric) for row in s.rows if not row.is_reference and row.finished} for s in kept]
     names = [name for name in scores[0] if all(name in s for s in scores)] if scores else []

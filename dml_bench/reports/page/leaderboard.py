@@ -99,7 +99,7 @@ def _value(stand: Standings, i: int, letters: Sequence[str]) -> Field:
 
 def _better(stand: Standings | None, i: int, letters: Sequence[str]) -> Field:
     worse = stand.standing.better[i] if stand else ()
-    return Field(ranges(worse, letters).replace(",", ", "), len(worse))
+    return Field(ranges(worse, letters).replace(",", ", ") or MISSING, len(worse))
 
 
 def _worse(section: Section) -> Iterator[str]:
