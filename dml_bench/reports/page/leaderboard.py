@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from dml_bench.reports.audit import FALL, last_fall
+from dml_bench.reports.page.recipes import recipe_key
 from dml_bench.reports.page.table import Column, Field, Line, Table, number
 from dml_bench.reports.scales import MISSING, scale_of
 from dml_bench.reports.standings import (
@@ -52,7 +53,7 @@ def leaderboard(section: Section, metrics: Sequence[str] = (), by: Sequence[str]
             _better(first, i, letters),
             Field(seeds_text(row), len(row.finished)),
             *(Field(text, value) for text, value in zip(cost_texts(row), costs(row), strict=True)),
-            Field(row.runs[0].recipe_id, recipe=row.runs[0].recipe_id),
+            Field(row.runs[0].recipe_id, recipe=recipe_key(row)),
         )
         for i, row in enumerate(section.rows)
     ]
