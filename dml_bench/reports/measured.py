@@ -6,7 +6,7 @@ import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dml_bench.errors import ResultsError
-from dml_bench.reports.statistics import ClassMeans
+from dml_bench.reports.statistics import ClassMeans, Estimate, estimate, p_value
 from dml_bench.results.record import RunRecord
 
 FILE = "per_query.npz"
@@ -27,6 +27,11 @@ class Measured:
 
     means: ClassMeans
     queries: str
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """How sure the mean is, which takes resampling and is done once."""
+        return estimate(self.means)
 
 
 def per_query(run: RunRecord) -> Mapping[str, npt.NDArray[Any]]:
@@ -48,9 +53,22 @@ def measured(runs: Sequence[RunRecord], metric: str) -> Measured | None:
     paths = [run.folder / FILE for run in runs if run.folder]
     if not runs or len(paths) < len(runs) or not all(path.exists() for path in paths):
         return None
-    found = [_by_class(path, path.stat().st_mtime_ns) for path in paths]
-    if len({queries for queries, _ in found}) > 1:
+    found = tuple((path, path.stat().st_mtime_ns) for path in paths)
+    if len({_by_class(*file)[0] for file in found}) > 1:
         raise ResultsError(f"{runs[0].folder}: its queries are not those of other seeds of recipe {runs[0].recipe_id}")
+    return _joined(found, metric)
+
+
+@lru_cache(maxsize=2**16)
+def p_of(a: Measured, b: Measured) -> float:
+    """Return ``statistics.p_value`` of two losses; every table of a report asks for it anew."""
+    return p_value(a.means, b.means)
+
+
+@lru_cache(maxsize=4096)
+def _joined(files: tuple[tuple[Path, int], ...], metric: str) -> Measured | None:
+    """Return the class means of the same queries in several files, the same object for the same files."""
+    found = [_by_class(*file) for file in files]
     if not all(metric in means for _, means in found):
         return None
     means = [by_metric[metric] for _, by_metric in found]

@@ -11,13 +11,17 @@ from typing import Any
 
 from dml_bench.errors import DmlBenchError
 from dml_bench.registry import suggestion
+<<<<<<< HEAD
 from dml_bench.reports.across import ranked_across, row_name
 from dml_bench.reports.marks import MEANINGS, marks
 from dml_bench.reports.measured import Measured, measured
+=======
+from dml_bench.reports.measured import Measured, measured, p_of
+>>>>>>> h-page
 from dml_bench.reports.printed import Cell, Printed
 from dml_bench.reports.ranking import ALPHA, Standing, standing
 from dml_bench.reports.scales import MISSING, scale_of
-from dml_bench.reports.statistics import Estimate, estimate, estimate_of_seeds, p_value
+from dml_bench.reports.statistics import Estimate, estimate_of_seeds
 from dml_bench.reports.summary import Row, Section
 from dml_bench.reports.text import caption, failures
 
@@ -48,7 +52,7 @@ class Standings:
         found = []
         for row, known in zip(self.section.rows, self._measured, strict=True):
             values = [run.metrics[self.metric] for run in row.finished if self.metric in run.metrics]
-            found.append(estimate(known.means) if known else estimate_of_seeds(values))
+            found.append(known.estimate if known else estimate_of_seeds(values))
         if not scale_of(self.metric).bounded:
             return found
         return [replace(known, low=max(known.low, 0.0), high=min(known.high, 1.0)) for known in found]
@@ -64,6 +68,7 @@ class Standings:
         for i, j in combinations(range(len(self.section.rows)), 2):
             a, b = self._measured[i], self._measured[j]
             if a and b and a.queries == b.queries and not self._reference(i, j):
+<<<<<<< HEAD
                 pairs[i, j] = (self.estimates[i].mean - self.estimates[j].mean, p_value(a.means, b.means))
         return pairs if scale_of(self.metric).better else {}
 
@@ -72,6 +77,13 @@ class Standings:
         """Compare every pair of rows that can be compared; see ``differences``."""
         means = [found.mean for found in self.estimates]
         return standing(means, self.differences, scale_of(self.metric).better == "higher")
+=======
+                pairs[i, j] = (self.estimates[i].mean - self.estimates[j].mean, p_of(a, b))
+        scale = scale_of(self.metric)
+        if scale.better is None:
+            pairs = {}
+        return standing([found.mean for found in self.estimates], pairs, scale.better == "higher")
+>>>>>>> h-page
 
     @cached_property
     def best(self) -> float:
@@ -98,6 +110,19 @@ def tables(
     Raises:
         DmlBenchError: for a metric that no run has, or an unknown name in ``by``.
     """
+    known = check_names(found, metrics, by)
+    if mixed:
+        return [_mixed(found, list(metrics) or known, by)]
+    shown = [_table(s, [m for m in (metrics or s.metrics) if m in s.metrics], by) for s in found]
+    return shown + across(found, metrics)
+
+
+def check_names(found: Sequence[Section], metrics: Sequence[str], by: Sequence[str]) -> list[str]:
+    """Return the metrics that runs have, if those that are asked for are among them.
+
+    Raises:
+        DmlBenchError: for a metric that no run has, or an unknown name in ``by``.
+    """
     known = list(dict.fromkeys(name for section in found for name in section.metrics))
     for name in metrics:
         if name not in known:
@@ -107,10 +132,14 @@ def tables(
     for name in by:
         if name not in BY:
             raise DmlBenchError(f"--by {name}: must be among {', '.join(BY)}")
+<<<<<<< HEAD
     if mixed:
         return [_mixed(found, list(metrics) or known, by)]
     shown = [_table(s, [m for m in (metrics or s.metrics) if m in s.metrics], by) for s in found]
     return shown + across(found, metrics)
+=======
+    return known
+>>>>>>> h-page
 
 
 def lines(found: Sequence[Section], metrics: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -187,8 +216,16 @@ def across(found: Sequence[Section], metrics: Sequence[str] = ()) -> list[Printe
         metrics: the first ranks; if there are none, the first that runs have.
     """
     metric = next((name for names in (metrics, *(s.metrics for s in found)) for name in names), "")
+<<<<<<< HEAD
     known = ranked_across(found, metric)
     if known is None:
+=======
+    kept = [s for s in found if [o.dataset for o in found].count(s.dataset) == 1 and metric in s.metrics]
+    scores = [{_name(row): row.mean(metric) for row in s.rows if not row.is_reference and row.finished} for s in kept]
+    names = [name for name in scores[0] if all(name in s for s in scores)] if scores else []
+    better = scale_of(metric).better
+    if len(kept) < 2 or len(names) < 3 or better is None:
+>>>>>>> h-page
         return []
     names, result = known.names, known.result
     rows = tuple((Cell(names[i]), Cell(f"{result.ranks[i]:.2f}")) for i in known.order)

@@ -17,7 +17,7 @@ from dml_bench.reports.page.pictures import shown
 from dml_bench.reports.page.published import published
 from dml_bench.reports.page.recipes import packed
 from dml_bench.reports.page.table import of_printed
-from dml_bench.reports.standings import tables
+from dml_bench.reports.standings import across, check_names, tables
 from dml_bench.reports.summary import sections
 from dml_bench.results.record import RunRecord
 
@@ -52,7 +52,7 @@ def to_html(
         ResultsError: when two different records claim to be the same run, or a picture is of an unknown kind.
     """
     found = sections(records)
-    printed = tables(found, metrics, by, mixed)
+    check_names(found, metrics, by)
     beside, elsewhere = shown({**(pictures or {}), **(galleries or {})}, found)
     style, script = (files(ROOM).joinpath("templates", name).read_text("utf-8") for name in ("style.css", "page.js"))
     return (
@@ -63,11 +63,11 @@ def to_html(
             script=Markup(script),
             hashes={"style": _hash(style), "script": _hash(script)},
             headline=headline(records, found, when),
-            mixed=[of_printed(table) for table in (printed if mixed else ())],
+            mixed=[of_printed(table) for table in (tables(found, metrics, by, mixed) if mixed else ())],
             boards=[
                 (leaderboard(s, metrics, by), titled(s), pictures) for s, pictures in zip(found, beside, strict=True)
             ],
-            across=[of_printed(table) for table in (() if mixed else printed[len(found) :])],
+            across=[of_printed(table) for table in across(found, metrics)],
             pictures=elsewhere,
             published=published(found),
             findings=findings(audit(records)),
@@ -79,9 +79,16 @@ def to_html(
 
 
 def _environment() -> Environment:
-    return Environment(
+    made = Environment(
         loader=PackageLoader(ROOM), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    made.filters["breakable"] = _breakable
+    return made
+
+
+def _breakable(text: str) -> Markup:
+    """Let a line end behind an underscore, of which names have many, rather than in a word."""
+    return Markup("_<wbr>").join(text.split("_"))
 
 
 def _hash(text: str) -> str:

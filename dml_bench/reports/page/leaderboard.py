@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+<<<<<<< HEAD
 from dml_bench.reports.marks import marks
+=======
+from dml_bench.reports.audit import FALL, last_fall
+from dml_bench.reports.page.recipes import recipe_key
+>>>>>>> h-page
 from dml_bench.reports.page.table import Column, Field, Line, Table, number
 from dml_bench.reports.scales import MISSING, scale_of
 from dml_bench.reports.standings import (
@@ -52,7 +57,7 @@ def leaderboard(section: Section, metrics: Sequence[str] = (), by: Sequence[str]
             _better(first, i, letters),
             Field(seeds_text(row), len(row.finished)),
             *(Field(text, value) for text, value in zip(cost_texts(row), costs(row), strict=True)),
-            Field(row.runs[0].recipe_id, recipe=row.runs[0].recipe_id),
+            Field(row.runs[0].recipe_id, recipe=recipe_key(row)),
         )
         for i, row in enumerate(section.rows)
     ]
@@ -99,7 +104,7 @@ def _value(stand: Standings, i: int, letters: Sequence[str]) -> Field:
 
 def _better(stand: Standings | None, i: int, letters: Sequence[str]) -> Field:
     worse = stand.standing.better[i] if stand else ()
-    return Field(ranges(worse, letters).replace(",", ", "), len(worse))
+    return Field(ranges(worse, letters).replace(",", ", ") or MISSING, len(worse))
 
 
 def _worse(section: Section) -> Iterator[str]:

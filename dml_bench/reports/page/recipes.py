@@ -26,15 +26,20 @@ def recipe_text(row: Row, blocks: dict[str, str] | None = None) -> str:
     return "".join(_block({name: value}, known) for name, value in kept.items())
 
 
+def recipe_key(row: Row) -> str:
+    """Name a row's recipe, seeds and all: two rows may share the rest of it."""
+    return f"{row.runs[0].recipe_id}, seeds {' '.join(str(run.seed) for run in row.runs)}"
+
+
 def packed(found: Iterable[Section]) -> dict[str, Any]:
-    """Return the recipes of all rows: ``lines``, and ``recipes``, the numbers of its lines by recipe id."""
+    """Return the recipes of all rows: ``lines``, and ``recipes``, the numbers of its lines by ``recipe_key``."""
     lines: dict[str, int] = {}
     recipes: dict[str, list[int]] = {}
     blocks: dict[str, str] = {}
     for row in (row for section in found for row in section.rows):
         text = recipe_text(row, blocks)
         if text:
-            recipes[row.runs[0].recipe_id] = [lines.setdefault(line, len(lines)) for line in text.split("\n")]
+            recipes[recipe_key(row)] = [lines.setdefault(line, len(lines)) for line in text.split("\n")]
     return {"lines": list(lines), "recipes": recipes}
 
 

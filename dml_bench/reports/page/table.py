@@ -43,11 +43,11 @@ class Field:
         small: a second line, such as an interval.
         bold: whether it is the best.
         tied: whether it is not told apart from the best; shown by a mark, not by a colour.
-        recipe: the id of the recipe that can be copied here.
+        recipe: the key of the recipe that can be copied here, if there is one.
     """
 
     text: str
-    value: float = math.nan
+    value: float | int = math.nan
     small: str = ""
     bold: bool = False
     tied: bool = False
@@ -86,7 +86,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def number(value: float, form: str = ",.0f") -> Field:
+def number(value: float | int, form: str = ",.0f") -> Field:
     """Return the cell of a number; nan is a dash."""
     return Field(MISSING if math.isnan(value) else f"{value:{form}}", value)
 
