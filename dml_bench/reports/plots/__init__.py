@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 
 from dml_bench.reports.plots.canvas import Looks, rendered
 from dml_bench.reports.plots.centers import centers_histogram
+from dml_bench.reports.plots.confusion import confusion
 from dml_bench.reports.plots.dots import metric_dots
+from dml_bench.reports.plots.maps import embedding_map
 from dml_bench.reports.plots.recall import recall_curves
 from dml_bench.reports.plots.training import training_curves
 from dml_bench.reports.style import looks
@@ -24,6 +26,8 @@ PICTURES: Mapping[str, Picture] = {
     "metrics": metric_dots,
     "training_curves": training_curves,
     "centers": centers_histogram,
+    "confusion": confusion,
+    "map": embedding_map,
 }
 """File name to drawing function: the place to add a picture."""
 
