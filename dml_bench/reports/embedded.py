@@ -111,7 +111,8 @@ def best_embedded(rows: Sequence[Row]) -> Row | None:
 
 def _first(other: npt.NDArray[np.bool_], near: npt.NDArray[np.bool_]) -> Rows:
     """Return the first of the nearest items of each row, those of another class before all others."""
-    return np.argmax(near * (1 + other.astype(np.int8)), axis=1)
+    found: Rows = np.argmax(near * (1 + other.astype(np.int8)), axis=1)
+    return found
 
 
 def _read(path: Path) -> Mapping[str, npt.NDArray[Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ CLASSES = 10
 POINTS = 1500
 """Points of a map; t-SNE takes some seconds for as many."""
 GREY = "#CCCCCC"
+NUMBERS = "test class, counted from 0"
 
 
 def embedding_map(section: Section, look: Looks) -> Figure | None:
@@ -79,7 +79,8 @@ def tsne(vectors: Floats, start: Floats) -> Floats:
     spread = start[:, 0].std() or 1.0
     options: dict[str, Any] = {"perplexity": min(30.0, (len(vectors) - 1) / 3), "random_state": 0, "n_jobs": 1}
     with threadpool_limits(1):
-        return TSNE(init=(start / spread * 1e-4).astype(np.float32), **options).fit_transform(vectors)
+        found: Floats = TSNE(init=(start / spread * 1e-4).astype(np.float32), **options).fit_transform(vectors)
+    return found
 
 
 def sample(labels: Rows, classes: Sequence[int]) -> Rows:
@@ -117,24 +118,32 @@ def _shown(section: Section, best: Row) -> list[Row]:
 
 def _points(axes: Axes, plane: Floats, labels: Rows, classes: Sequence[int]) -> None:
     others = ~np.isin(labels, classes)
-    axes.scatter(*plane[others].T, s=3, color=GREY, linewidths=0, rasterized=True)
+    axes.scatter(plane[others, 0], plane[others, 1], s=3, color=GREY, linewidths=0, rasterized=True)
     for i, label in enumerate(classes):
-        axes.scatter(*plane[labels == label].T, s=13, rasterized=True, **_style(i))
+        x, y = plane[labels == label].T
+        axes.scatter(x, y, s=13, rasterized=True, **class_style(i))
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color="#BBBBBB")
     axes.set_aspect("equal", adjustable="datalim")
 
 
-def _style(i: int) -> dict[str, Any]:
+def class_style(i: int) -> dict[str, Any]:
     """Return how the i-th class looks; colours come again after eight classes, markers do not."""
     return {"marker": MARKERS[i], "color": COLORS[i % len(COLORS)], "edgecolors": "white", "linewidths": 0.3}
 
 
+def class_handle(i: int, name: str) -> Line2D:
+    """Return the legend's entry for the i-th class."""
+    return _handle(name, MARKERS[i], COLORS[i % len(COLORS)])
+
+
 def _legend(classes: Sequence[int], labels: Rows) -> list[Line2D]:
-    looks = [(f"{label}", MARKERS[i], COLORS[i % len(COLORS)]) for i, label in enumerate(classes)]
-    others = [("others", ".", GREY)] if len(np.unique(labels)) > len(classes) else []
-    options: dict[str, Any] = {"linestyle": "none", "markersize": 5.5}
-    return [Line2D([], [], label=text, marker=mark, color=color, **options) for text, mark, color in looks + others]
+    others = [_handle("others", ".", GREY)] if len(np.unique(labels)) > len(classes) else []
+    return [class_handle(i, str(label)) for i, label in enumerate(classes)] + others
+
+
+def _handle(name: str, marker: str, color: str) -> Line2D:
+    return Line2D([], [], linestyle="none", markersize=5.5, label=name, marker=marker, color=color)
 
 
 def _note(where: Embedded, classes: Sequence[int]) -> str:
