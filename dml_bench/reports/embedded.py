@@ -117,7 +117,7 @@ def _first(other: npt.NDArray[np.bool_], near: npt.NDArray[np.bool_]) -> Rows:
 
 def _read(path: Path) -> Mapping[str, npt.NDArray[Any]]:
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as stream, np.load(stream) as stored:  # a damaged file is closed, too
             parts = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ResultsError(f"{path}: damaged, the embeddings cannot be read ({type(error).__name__})") from None

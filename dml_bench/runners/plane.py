@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from dml_bench.errors import ResultsError
+from dml_bench.errors import DataError, ResultsError
 from dml_bench.evaluation.extract import extract
 from dml_bench.flow import threads
 from dml_bench.losses import Loss
 from dml_bench.recipe.schema import Training
+from dml_bench.results.record import RunRecord
 from dml_bench.splits import load_split
 from dml_bench.training.assembly import load_run
 from dml_bench.training.precision import arithmetic
@@ -35,12 +36,17 @@ def features_2d(folder: Path) -> Plane:
 
     Raises:
         ResultsError: if the embeddings have more dimensions, or there are no weights in the folder.
-        DataError: if the data of the run is not there, or is other data by now.
+        DataError: if the data that the run was trained on is not there.
     """
     model, loss, recipe = load_run(folder)
     if model.embedding_dim != 2:
         raise ResultsError(f"{folder}: its embeddings have {model.embedding_dim} dimensions; a scatter takes 2")
-    train = load_split(recipe).train
+    split, trained_on = load_split(recipe), RunRecord.read(folder / "record.json").data["digest"]
+    if split.digest != trained_on:
+        raise DataError(
+            f"{folder}: trained on {split.name} of digest {trained_on[:12]}; here it is {split.digest[:12]}"
+        )
+    train = split.train
     rows = np.unique(np.linspace(0, len(train) - 1, IMAGES).round().astype(np.int64))
     training = recipe.training or Training()
     with threads(training.threads), arithmetic(training):

@@ -19,14 +19,15 @@ CLASSES = 12
 def confusion(section: Section, look: Looks) -> Figure | None:
     """Draw of the best row, class by class, whose items lie nearest to its queries, all seeds together.
 
-    Of many classes those of the most confused pairs are shown. None where no row kept embeddings, or with one class.
+    Of many classes those of the most confused pairs are shown. None where no row kept embeddings, and where
+    there is nothing to confuse.
     """
     best = best_embedded(section.rows)
     if best is None:
         return None
     classes, counts, seeds = _counts(best)
     chosen = most_confused(counts)
-    if len(chosen) < 2:
+    if len(chosen) < 2 or not counts.any():
         return None
     shares = counts[chosen] / np.maximum(counts[chosen].sum(axis=1, keepdims=True), 1)
     cells = shares[:, chosen]
@@ -92,7 +93,8 @@ def _percent(share: float) -> str:
     """Write a share so that nothing rounds to none, or to all."""
     if share in (0, 1):
         return "" if share == 0 else "100"
-    return "<1" if share < 0.005 else ">99" if share > 0.995 else f"{100 * share:.0f}"
+    text = f"{100 * share:.0f}"
+    return {"0": "<1", "100": ">99"}.get(text, text)
 
 
 def _said(seeds: int) -> str:

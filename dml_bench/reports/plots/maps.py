@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -77,10 +78,14 @@ def tsne(vectors: Floats, start: Floats) -> Floats:
     from threadpoolctl import threadpool_limits
 
     spread = start[:, 0].std() or 1.0
-    options: dict[str, Any] = {"perplexity": min(30.0, (len(vectors) - 1) / 3), "random_state": 0, "n_jobs": 1}
+    options: dict[str, Any] = {
+        "perplexity": min(30.0, max(1.0, (len(vectors) - 1) / 3)),
+        "random_state": 0,
+        "n_jobs": 1,
+    }
     with threadpool_limits(1):
         found: Floats = TSNE(init=(start / spread * 1e-4).astype(np.float32), **options).fit_transform(vectors)
-    return found
+    return found.astype(np.float64)
 
 
 def sample(labels: Rows, classes: Sequence[int]) -> Rows:
@@ -100,7 +105,7 @@ def _classes(best: Row, where: Embedded) -> list[int]:
     return sorted(_evenly(np.array(ordered), CLASSES).tolist())
 
 
-def _shares(labels: Rows, hits: Rows) -> dict[int, float]:
+def _shares(labels: Rows, hits: npt.NDArray[np.bool_]) -> dict[int, float]:
     return {int(label): float(hits[labels == label].mean()) for label in np.unique(labels)}
 
 

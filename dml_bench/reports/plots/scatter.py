@@ -74,8 +74,8 @@ def scatter(panels: Sequence[Scatter], text: str) -> Figure | None:
         axes.set_visible(False)
     handles = [class_handle(i, _shortened(names[label])) for i, label in enumerate(classes)]
     figure.legend(handles=handles, loc="outside lower center", ncols=5, title="training class")
-    some = f", {len(classes)} of {len(names)} classes" if len(classes) < len(names) else ""
-    note = f"Embeddings of training images{some}; lines: directions of the centers; mean angles of an embedding"
+    some = f" of {len(classes)} of {len(names)} classes" if len(classes) < len(names) else ""
+    note = f"Embeddings of training images{some}, one seed; lines: directions of the centers; angles: means over images"
     figure.suptitle(f"{text}\n{note}", fontsize=9)
     return figure
 
