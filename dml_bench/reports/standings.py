@@ -11,13 +11,9 @@ from typing import Any
 
 from dml_bench.errors import DmlBenchError
 from dml_bench.registry import suggestion
-<<<<<<< HEAD
 from dml_bench.reports.across import ranked_across, row_name
 from dml_bench.reports.marks import MEANINGS, marks
-from dml_bench.reports.measured import Measured, measured
-=======
 from dml_bench.reports.measured import Measured, measured, p_of
->>>>>>> h-page
 from dml_bench.reports.printed import Cell, Printed
 from dml_bench.reports.ranking import ALPHA, Standing, standing
 from dml_bench.reports.scales import MISSING, scale_of
@@ -68,8 +64,7 @@ class Standings:
         for i, j in combinations(range(len(self.section.rows)), 2):
             a, b = self._measured[i], self._measured[j]
             if a and b and a.queries == b.queries and not self._reference(i, j):
-<<<<<<< HEAD
-                pairs[i, j] = (self.estimates[i].mean - self.estimates[j].mean, p_value(a.means, b.means))
+                pairs[i, j] = (self.estimates[i].mean - self.estimates[j].mean, p_of(a, b))
         return pairs if scale_of(self.metric).better else {}
 
     @cached_property
@@ -77,13 +72,6 @@ class Standings:
         """Compare every pair of rows that can be compared; see ``differences``."""
         means = [found.mean for found in self.estimates]
         return standing(means, self.differences, scale_of(self.metric).better == "higher")
-=======
-                pairs[i, j] = (self.estimates[i].mean - self.estimates[j].mean, p_of(a, b))
-        scale = scale_of(self.metric)
-        if scale.better is None:
-            pairs = {}
-        return standing([found.mean for found in self.estimates], pairs, scale.better == "higher")
->>>>>>> h-page
 
     @cached_property
     def best(self) -> float:
@@ -132,14 +120,7 @@ def check_names(found: Sequence[Section], metrics: Sequence[str], by: Sequence[s
     for name in by:
         if name not in BY:
             raise DmlBenchError(f"--by {name}: must be among {', '.join(BY)}")
-<<<<<<< HEAD
-    if mixed:
-        return [_mixed(found, list(metrics) or known, by)]
-    shown = [_table(s, [m for m in (metrics or s.metrics) if m in s.metrics], by) for s in found]
-    return shown + across(found, metrics)
-=======
     return known
->>>>>>> h-page
 
 
 def lines(found: Sequence[Section], metrics: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -216,16 +197,8 @@ def across(found: Sequence[Section], metrics: Sequence[str] = ()) -> list[Printe
         metrics: the first ranks; if there are none, the first that runs have.
     """
     metric = next((name for names in (metrics, *(s.metrics for s in found)) for name in names), "")
-<<<<<<< HEAD
     known = ranked_across(found, metric)
     if known is None:
-=======
-    kept = [s for s in found if [o.dataset for o in found].count(s.dataset) == 1 and metric in s.metrics]
-    scores = [{_name(row): row.mean(metric) for row in s.rows if not row.is_reference and row.finished} for s in kept]
-    names = [name for name in scores[0] if all(name in s for s in scores)] if scores else []
-    better = scale_of(metric).better
-    if len(kept) < 2 or len(names) < 3 or better is None:
->>>>>>> h-page
         return []
     names, result = known.names, known.result
     rows = tuple((Cell(names[i]), Cell(f"{result.ranks[i]:.2f}")) for i in known.order)

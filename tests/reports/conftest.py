@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dml_bench.results.record import Epoch, RunRecord
@@ -82,3 +85,21 @@ def options_grid() -> list[RunRecord]:
     runs += [realistic("a_softmax", s, 0.7, options=long, status="failed", reason="loss is nan") for s in (0, 1, 2)]
     runs += [realistic("untrained", 0, 0.2)]
     return runs
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Callable[..., RunRecord]:
+    """Make a record whose folder holds embeddings, and what was measured of each query if it is given."""
+
+    def keep(
+        embeddings: Any, labels: Any, loss: str = "arcface", seed: int = 0, per_query: Any = None, **parts: Any
+    ) -> RunRecord:
+        changes = {name: parts.pop(name) for name in ("recipe", "metrics", "options") if name in parts}
+        folder = tmp_path / f"{loss}-s{seed}"
+        folder.mkdir()
+        np.savez(folder / "embeddings.npz", embeddings=np.float32(embeddings), labels=np.array(labels), **parts)
+        if per_query is not None:
+            np.savez(folder / "per_query.npz", **per_query)
+        return replace(record(loss, seed, **changes), folder=folder)
+
+    return keep

@@ -5,12 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-<<<<<<< HEAD
 from dml_bench.reports.marks import marks
-=======
-from dml_bench.reports.audit import FALL, last_fall
 from dml_bench.reports.page.recipes import recipe_key
->>>>>>> h-page
 from dml_bench.reports.page.table import Column, Field, Line, Table, number
 from dml_bench.reports.scales import MISSING, scale_of
 from dml_bench.reports.standings import (

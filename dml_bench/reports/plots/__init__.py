@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from dml_bench.reports.plots.canvas import KINDS, Looks, rendered
 from dml_bench.reports.plots.centers import centers_histogram
 from dml_bench.reports.plots.classes import class_recall
+from dml_bench.reports.plots.confusion import confusion
 from dml_bench.reports.plots.cost import pareto
 from dml_bench.reports.plots.dots import metric_dots
+from dml_bench.reports.plots.maps import embedding_map
 from dml_bench.reports.plots.ranks import critical_difference
 from dml_bench.reports.plots.recall import recall_curves
 from dml_bench.reports.plots.sweeps import centers_sweep, option_sweep
@@ -35,6 +37,8 @@ PICTURES: Mapping[str, Picture] = {
     "centers-sweep": centers_sweep,
     "sweep": option_sweep,
     "classes": class_recall,
+    "confusion": confusion,
+    "map": embedding_map,
 }
 """Kind, which is also the file's name, to drawing function of one data set and protocol: the place to add a picture."""
 
@@ -53,6 +57,8 @@ NEEDS: Mapping[str, str] = {
     "centers-sweep": "one loss with several values of centers_per_class, all else the same",
     "sweep": "one loss with three values of a number, all else the same",
     "classes": "values per query (per_query.npz) of two classes",
+    "confusion": "embeddings (embeddings.npz) of a run whose nearest neighbors are wrong at times",
+    "map": "embeddings (embeddings.npz) of three items or more",
     "critical-difference": "two data sets, each under one protocol, with three losses (and options) in common",
 }
 """What a picture shows, without which there is none."""
