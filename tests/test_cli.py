@@ -50,15 +50,8 @@ def test_run_prints_the_table_and_writes_the_report(finished):
         assert word in done.stdout
     report = folder / "runs" / "small" / "report"
     names = {path.name for path in report.iterdir()}
-    assert {
-        "results.csv",
-        "summary.csv",
-        "summary.md",
-        "recall_curves.png",
-        "metrics.svg",
-        "centers.png",
-        "gallery.png",
-    } <= names
+    pictures = {"recall.png", "dots.svg", "centers.png", "gallery.png"}
+    assert {"results.csv", "summary.csv", "summary.md", *pictures} <= names
     with (report / "summary.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0])[:7] == ["dataset", "protocol_id", "loss", "options", "backbone", "embedding_dim", "seeds"]
@@ -217,7 +210,8 @@ def run_without(modules, words, cwd):
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["run", "--help"], ["report", "--help"], ["status", "--help"], ["list", "--help"]]
+    "words",
+    [["--help"], *([word, "--help"] for word in ("run", "report", "plot", "status", "list"))],
 )
 def test_help_shows_an_example_and_loads_no_torch(words, tmp_path):
     done = run_without({"torch", "faiss", "pandas"}, words, tmp_path)

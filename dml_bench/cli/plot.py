@@ -28,7 +28,7 @@ def plot(
         list[str] | None,
         typer.Option(metavar="FIELD=VALUE,...", help="Only such runs; repeatable: --where dataset=cub200"),
     ] = None,
-    metric: Annotated[str, typer.Option(help="What is shown, and orders the rows.  [default: recall@1, or all]")] = "",
+    metric: Annotated[str, typer.Option(help="What is shown, and orders the rows; recall@1 if there is none.")] = "",
     loss: Annotated[str, typer.Option(metavar="LOSS", help="Only its rows: a loss or a recipe id.")] = "",
 ) -> None:
     """Draw one picture of published runs; `report` draws all that apply."""

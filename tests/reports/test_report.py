@@ -14,8 +14,7 @@ def test_report_has_tables_and_then_pictures(quickstart, tmp_path):
     written = write_report(quickstart[:4] + quickstart[12:14], tmp_path / "new" / "report")
     assert [path.name for path in written] == [
         *("results.csv", "summary.csv", "summary.md", "comparison.csv", "comparison.md"),
-        *("recall_curves.png", "recall_curves.svg", "metrics.png"),
-        *("metrics.svg", "training_curves.png", "training_curves.svg", "centers.png", "centers.svg"),
+        *(f"{kind}.{end}" for kind in ("recall", "dots", "pareto", "training", "centers") for end in ("png", "svg")),
     ]
     assert sorted(path.name for path in written[0].parent.iterdir()) == sorted(path.name for path in written)
     assert all(path.read_bytes()[:4] == b"\x89PNG" for path in written if path.suffix == ".png")
@@ -30,11 +29,19 @@ def test_a_report_without_pictures(make, tmp_path):
 
 def test_pictures_of_an_earlier_report_do_not_stay(make, tmp_path):
     write_report([make()], tmp_path)
-    (tmp_path / "metrics-mine.png").write_text("kept")
-    write_report([make(), make(dataset="digits")], tmp_path)
+    kept, old = ("dots-mine.png", "dots.pdf", "metrics.py"), ("recall_curves.svg", "metrics.png", "sweep.png")
+    for name in (*kept, *old):
+        (tmp_path / name).write_text("")
+    one, other = make(protocol_id="a" * 12), make(dataset="digits", protocol_id="b" * 12)
+    write_report([one, other], tmp_path)
     names = {path.name for path in tmp_path.iterdir()}
-    assert "metrics.png" not in names
-    assert {"metrics-mine.png", "metrics-digits-p0.png", "metrics-glyphs-p0.png"} <= names
+    assert not names & {"dots.png", *old}
+    several = {f"dots-digits-{'b' * 12}.png", f"dots-glyphs-{'a' * 12}.png"}
+    assert {*kept, *several} <= names
+    write_report([one], tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {*kept, "dots.png"} <= names
+    assert not names & several
 
 
 def test_further_pictures_are_written_last_and_go_when_they_are_not_given_again(make, tmp_path):

@@ -62,8 +62,8 @@ def pareto(section: Section, look: Looks) -> Figure | None:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", handlelength=1.5)
     note = f"{stands.metric} and training time; stepped line: no row is both better and faster\n{sure(stands)}"
     figure.suptitle(title(section, note), fontsize=9)
-    names = {points[i][0]: section.rows[points[i][0]].loss for i in best}
-    place(axes, [((x, y), _text(i, names), i in names) for i, x, y in points], strokes)
+    names = {points[i][0]: [f"{letter(points[i][0])} {section.rows[points[i][0]].loss}"] for i in best}
+    place(axes, [((x, y), [*names.get(i, ()), letter(i)]) for i, x, y in points], strokes)
     return figure
 
 
@@ -113,7 +113,3 @@ def _scales(axes: Axes, points: Sequence[Point]) -> None:
         room = 0.08 * (most - least) or 0.1 * most
         axes.set_xlim(least - room, most + room)
         axes.xaxis.set_major_locator(MaxNLocator(6))
-
-
-def _text(i: int, names: dict[int, str]) -> str:
-    return f"{letter(i)} {names[i]}" if i in names else letter(i)

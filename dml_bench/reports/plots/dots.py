@@ -73,7 +73,7 @@ def _dots(axes: Axes, stands: Standings, places: Sequence[int], look: Looks) -> 
         mean, style = scale.shown(found[i].mean), look[rows[i].key]
         if left <= mean <= right:
             axes.hlines(place, *interval(found[i], scale), colors=style.color, linewidth=1.4)
-            axes.plot([mean], [place], linestyle="none", **marker(style))
+            axes.plot([mean], [place], linestyle="none", clip_on=False, **marker(style))
         elif not math.isnan(mean):
             _arrow(axes, place, found[i].mean, scale, style)
     axes.xaxis.set_major_locator(MaxNLocator(4))
