@@ -278,9 +278,9 @@ def _galleries(
     console: Console, records: Sequence[RunRecord], data_root: Path | None = None
 ) -> Iterator[tuple[str, bytes]]:
     """Draw queries and what is found for them, and say where that cannot be done."""
-    from dml_bench.retrieval.gallery import galleries  # torch, where a report has none otherwise
+    from dml_bench.retrieval.pictures import shown  # torch, where a report has none otherwise
 
-    yield from galleries(records, data_root, partial(_note, console))
+    yield from shown(records, data_root, partial(_note, console))
 
 
 def _report(console: Console, records: Sequence[RunRecord], folder: Path, **how: Any) -> None:

@@ -53,16 +53,25 @@ def galleries(
 
     found = sections(records)
     for section in found:
-        run = best_run(section)
-        if run is None or len(run.data.get("image_shape", ())) == 1:
-            continue
         try:
-            gallery = gathered(section, run, data_of(run, data_root), stored(run))
+            gallery = gallery_of(section, data_root)
         except DmlBenchError as error:
             tell(f"No gallery of {section.dataset}: {str(error).splitlines()[0]}")
             continue
-        for end, content in drawn_gallery(gallery).items():
+        for end, content in (drawn_gallery(gallery) if gallery else {}).items():
             yield f"{stem('gallery', section, found)}.{end}", content
+
+
+def gallery_of(section: Section, data_root: Path | None = None) -> Gallery | None:
+    """Return what the best row finds; None where all runs failed, or features were trained on.
+
+    Raises:
+        ResultsError, DataError: if the run did not keep what is needed, or the data is not there or has changed.
+    """
+    run = best_run(section)
+    if run is None or len(run.data.get("image_shape", ())) == 1:
+        return None
+    return gathered(section, run, data_of(run, data_root), stored(run))
 
 
 def best_run(section: Section) -> RunRecord | None:

@@ -24,11 +24,12 @@ IMAGES = 2000
 Plane = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.float32], tuple[str, ...]]
 
 
-def features_2d(folder: Path) -> Plane:
+def features_2d(folder: Path, data_root: Path | None = None) -> Plane:
     """Return embeddings of training images as the network makes them, and the centers of the loss.
 
     Args:
         folder: of a published run whose embeddings have two dimensions.
+        data_root: folder of the data sets, if not the recipe's.
 
     Returns:
         embeddings ``(N, 2)``, labels ``(N,)``, centers ``(C, K, 2)`` with K = 0 where the loss has none, and the names
@@ -41,6 +42,7 @@ def features_2d(folder: Path) -> Plane:
     model, loss, recipe = load_run(folder)
     if model.embedding_dim != 2:
         raise ResultsError(f"{folder}: its embeddings have {model.embedding_dim} dimensions; a scatter takes 2")
+    recipe = recipe.model_copy(update={"data_root": str(data_root)}) if data_root else recipe
     split, trained_on = load_split(recipe), RunRecord.read(folder / "record.json").data["digest"]
     if split.digest != trained_on:
         raise DataError(

@@ -186,4 +186,4 @@ def test_a_report_without_the_data_says_so_and_goes_on(photo_run, photos, tmp_pa
     record.write_text(record.read_text().replace(str(photos), str(tmp_path / "gone")))
     text = command("report", tmp_path / "runs", "-o", tmp_path / "report")
     assert "No gallery of folder: path: there is no " in text
-    assert (tmp_path / "report" / "metrics.png").exists() and not list((tmp_path / "report").glob("gallery*"))
+    assert (tmp_path / "report" / "dots.png").exists() and not list((tmp_path / "report").glob("gallery*"))

@@ -63,8 +63,8 @@ NEEDS: Mapping[str, str] = {
 }
 """What a picture shows, without which there is none."""
 
-EXTRA = ("gallery",)
-"""Pictures that are gathered elsewhere, as they show the data."""
+EXTRA = ("gallery", "scatter")
+"""Pictures that are drawn elsewhere, as they take the data or the networks."""
 
 OLD = ("recall_curves", "metrics", "training_curves")
 """What pictures were called."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from dml_bench.results.record import RunRecord
 
 
-def scatter_figure(records: Sequence[RunRecord]) -> Figure | None:
+def scatter_figure(records: Sequence[RunRecord], data_root: Path | None = None) -> Figure | None:
     """Draw the scatter of the runs with embeddings of two dimensions, one panel per recipe; None if there are none.
 
     Of each recipe the first seed that finished is shown; references are not, as they learned nothing of the classes.
@@ -36,7 +37,7 @@ def scatter_figure(records: Sequence[RunRecord]) -> Figure | None:
     names = {run.run_id: _name(run, runs) for run in runs}
     place = {loss: i for i, loss in enumerate(LOSS_ORDER)}
     runs.sort(key=lambda run: (place.get(run.loss, len(place)), natural(names[run.run_id])))
-    panels = [Scatter(names[run.run_id], *features_2d(run.folder)) for run in runs if run.folder]
+    panels = [Scatter(names[run.run_id], *features_2d(run.folder, data_root)) for run in runs if run.folder]
     return scatter(panels, f"{found[0].dataset}, protocol {found[0].protocol_id}")
 
 
