@@ -26,10 +26,11 @@ def marks(section: Section, row: Row) -> list[str]:
 def _below(section: Section, row: Row) -> Iterator[str]:
     """Compare with the references of the same section; nan is below nothing."""
     metric = section.ranked_by
-    for other in section.rows if metric and not math.isnan(row.mean(metric)) else ():
+    if metric and not math.isnan(row.mean(metric)):
         badness = scale_of(metric).badness
-        if other.is_reference and badness(row.mean(metric)) > badness(other.mean(metric)):
-            yield f"below {other.loss}"
+        for other in section.references:
+            if badness(row.mean(metric)) > badness(other.mean(metric)):
+                yield f"below {other.loss}"
 
 
 def _undertrained(row: Row) -> Iterator[str]:

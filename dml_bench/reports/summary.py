@@ -8,6 +8,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -113,12 +114,17 @@ class Section:
         """How the measured networks were selected, the same for all rows."""
         return selected_by(self.rows[0].runs[0])
 
-    @property
+    @cached_property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that any row has, in display order; a restart spread is none."""
         return tuple(name for name in metric_names(self.rows) if not is_spread(name))
 
-    @property
+    @cached_property
+    def references(self) -> tuple[Row, ...]:
+        """The rows of which nothing was trained."""
+        return tuple(row for row in self.rows if row.is_reference)
+
+    @cached_property
     def ranked_by(self) -> str:
         """The metric by which rows are ordered; empty if none of them tells better from worse."""
         return ranking_metric(self.rows)

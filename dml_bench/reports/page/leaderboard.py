@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from dml_bench.reports.marks import marks
@@ -41,9 +42,10 @@ def leaderboard(section: Section, metrics: Sequence[str] = (), by: Sequence[str]
     more = [name for name in NAMED if name in section.varying or name in by]
     letters = [letter(i) for i in range(len(section.rows))]
     first = Standings(section, section.ranked_by) if section.ranked_by else None
+    places = _places(section)
     lines = [
         (
-            _rank(section, row),
+            places[i],
             Field(letters[i], i),
             Field(row.loss),
             Field(row.options),
@@ -76,15 +78,13 @@ def _columns(section: Section, stands: Sequence[Standings], more: Sequence[str])
     yield Column("recipe", named=True)
 
 
-def _rank(section: Section, row: Row) -> Field:
-    """Return the place of a trained row by its mean; equal means share a place."""
-    metric = section.ranked_by
-    if row.is_reference or not metric or math.isnan(row.mean(metric)):
-        return Field(MISSING)
-    scale = scale_of(metric)
-    others = (other for other in section.rows if not other.is_reference)
-    place = 1 + sum(scale.badness(other.mean(metric)) < scale.badness(row.mean(metric)) for other in others)
-    return Field(str(place), place)
+def _places(section: Section) -> list[Field]:
+    """Return the places of trained rows by their mean; equal means share one."""
+    badness = scale_of(section.ranked_by).badness
+    known = [math.inf if row.is_reference else badness(row.mean(section.ranked_by)) for row in section.rows]
+    ordered = sorted(known)
+    places = [1 + bisect_left(ordered, bad) for bad in known]
+    return [Field(MISSING) if math.isinf(bad) else Field(str(i), i) for bad, i in zip(known, places, strict=True)]
 
 
 def _plain(value: str | int) -> Field:

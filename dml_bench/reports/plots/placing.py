@@ -12,8 +12,8 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
-NEAR, FAR, STEP = (6, 12), 90, 6
-"""Points from a dot to its text: so near that it needs no line, and at most."""
+NEAR, LED, FAR, STEP = 6, 18, 90, 6
+"""Points from a dot to its text: right beside it, so far that it needs a line, and at most."""
 DOT = 5.0
 """Pixels from the middle of a dot to its edge, and a little more."""
 
@@ -41,7 +41,7 @@ def place(axes: Axes, wanted: Sequence[tuple[End, Sequence[str]]], strokes: Sequ
         for text in choices:
             note = axes.annotate(text, point, (0, 0), textcoords="offset points", fontsize=7.5, zorder=4)
             note.set(fontweight="bold" if len(choices) > 1 else "normal", in_layout=False)
-            reach = range(NEAR[0], FAR if text is choices[-1] else NEAR[1] + 1, STEP)
+            reach = range(NEAR, FAR if text is choices[-1] else NEAR + 1, STEP)
             if (box := _free(axes, note, reach, taken, texts)) is not None:
                 texts.append(box)
                 break
@@ -63,7 +63,7 @@ def _free(
             lead = Path(np.array([start, ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)]))
             clear = not any(lead.intersects_bbox(other) for other in texts)
             if inside and clear and not any(box.overlaps(other) for other in (*taken, *texts)):
-                if far > NEAR[1]:
+                if far >= LED:
                     _lead(axes, note)
                 return box
     return None

@@ -95,7 +95,9 @@ def _apart(key: str, name: str) -> bool:
 
 
 def _others(rows: Mapping[int, Row], group: Mapping[float, int], name: str) -> dict[str, Any]:
-    options = dict(flat(rows[next(iter(group.values()))].runs[0].options))
+    run = rows[next(iter(group.values()))].runs[0]
+    weight = {WEIGHT: fields_of(run).get(WEIGHT)} if name == CENTERS else {}
+    options = {key: value for key, value in weight.items() if value is not None} | dict(flat(run.options))
     # the name of a part stands for the part as well
     return {key: value for key, value in options.items() if key != name and not key.endswith(".name")}
 

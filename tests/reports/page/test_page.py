@@ -75,7 +75,7 @@ def test_no_name_becomes_an_element_an_attribute_or_an_address(hostile_page, mak
     tame = Reader(to_html([make()], {"a.png": b"x"}))
     extra = {"strong", "small", "details", "summary", "code", "pre", "wbr", "p", "label", "output", "input"}
     assert {tag for tag, *_ in hostile_page.found} <= {tag for tag, *_ in tame.found} | extra
-    assert list(hostile_page.attributes("script")) == [{"type": "application/json", "id": "recipes"}, {}]
+    assert hostile_page.attributes("script") == [{"type": "application/json", "id": "recipes"}, {}]
     for _, attributes, _ in hostile_page.found:
         assert not {name for name in attributes if name.startswith("on") or name in ("style", "srcdoc", "action")}
         for name in ("src", "href"):
@@ -182,7 +182,7 @@ def test_published_figures_findings_and_environments_have_their_tables(make):
     machine = {"processor": "Z80", "git": {"commit": "0" * 40, "modified": True}, "packages": {"torch": "2.6"}}
     runs = [make("softtriple", seed, dataset="cub200", environment=machine) for seed in (0, 1)]
     page = Reader(to_html(runs))
-    assert list(page.texts("h2"))[1:] == ["Published figures beside ours", "Findings", "Environments"]
+    assert page.texts("h2")[1:] == ["Published figures beside ours", "Findings", "Environments"]
     cells = page.texts("td") + page.texts("th", scope="row")
     assert {"Z80", "torch 2.6", "commit 000000000000 with changes", "2 seeds; below 3 the spread is not known"} <= set(
         cells

@@ -29,6 +29,16 @@ def test_centers_have_a_line_with_the_regularizer_and_one_without(make, draw_one
     assert draw_one(option_sweep, runs) is None
 
 
+def test_a_regularizer_at_its_default_is_named_too(make, draw_one):
+    def run(k: int, weight: float):
+        options = {"centers_per_class": k, **({} if weight == 0.2 else {"regularizer_weight": weight})}
+        loss = {"name": "softtriple", "centers_per_class": k, "regularizer_weight": weight}
+        return make("softtriple", recipe_id=f"{k} {weight}", options=options, recipe={"loss": loss})
+
+    (lines,) = lines_of(draw_one(centers_sweep, [run(k, weight) for k in (1, 5) for weight in (0.0, 0.2)]))
+    assert set(lines) == {"softtriple  regularizer_weight=0.2", "softtriple  no regularizer"}
+
+
 def test_an_option_at_its_default_is_known_from_the_recipe(make, draw_one):
     def run(scale: float, margin: float, value: float):
         options = {k: v for k, v in {"scale": scale, "margin": margin}.items() if (k, v) != ("scale", 16.0)}
