@@ -222,7 +222,7 @@ def test_help_shows_an_example_and_loads_no_torch(words, tmp_path):
 def test_report_loads_no_torch(finished, tmp_path):
     folder, _ = finished
     words = ["report", str(folder / "runs"), "-o", "out", "--no-galleries"]  # which would load the data
-    done = run_without({"torch", "faiss", "sklearn"}, words, tmp_path)
+    done = run_without({"torch", "faiss"}, words, tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -28,13 +28,15 @@ EACH = {
 """Pictures of each section: charts of numbers alone, as some data sets' images and maps must not be published."""
 ALL = {"critical-difference": "Mean ranks over data sets; losses joined by a bar are not told apart"}
 """Pictures of all sections together."""
+NOTES = "NOTES.md"
+"""The file of ``results`` whose text stands below the first table, if there is one."""
 
 
 def build(results: Path) -> list[Path]:
     """Write ``README.md``, ``leaderboard.csv``, ``leaderboard.html`` and the pictures of a leaderboard.
 
     Args:
-        results: the folder that holds ``records``.
+        results: the folder that holds ``records``, and maybe ``NOTES.md``.
 
     Returns:
         The files written.
@@ -51,7 +53,8 @@ def build(results: Path) -> list[Path]:
     pictures = dict(draw(records, (*EACH, *ALL)))
     files = {results / "pictures" / name: content for name, content in pictures.items()}
     files[results / "leaderboard.csv"] = to_csv(pd.DataFrame(lines(parts))).encode()
-    text = readme(parts, _recipes(results, found), _captions(parts, pictures))
+    notes = (results / NOTES).read_text("utf-8") if (results / NOTES).exists() else ""
+    text = readme(parts, _recipes(results, found), _captions(parts, pictures), notes)
     files[results / "README.md"] = text.encode()
     files[results / "leaderboard.html"] = to_html(records, pictures).encode()
     for old in (results / "pictures").glob("*"):

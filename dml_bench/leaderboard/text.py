@@ -21,29 +21,18 @@ HEAD = """# Leaderboard
 
 One table per data set and protocol, made by `dml-bench leaderboard build` from the records in [`records`](records) and
 from nothing else: no number here was typed. Every record was checked (`dml-bench leaderboard verify`): its recipe makes
-its ids, its values per query make its metrics. Any row can be run again: `dml-bench leaderboard reproduce RECIPE_ID`.
-
-"""
-
-LIMITS = """## What these numbers do not show
-
-- **Not the papers' setting.** Small networks from scratch, small images, minutes of training on a CPU. No pretrained
-  network, no 224-pixel crops: an order of losses found here says little about fine-tuning a ResNet-50.
-- **Partial data.** The tables of `cub200` and `cars196` are of a part of these data sets at reduced size, that of
-  `caltech101` of up to 40 images a class. Their protocol ids differ from those of the whole data sets for this reason.
-- **One setting for all.** Losses share optimizer, learning rates, batches and epochs; scales and margins of the
-  angular losses were moderated by hand for short training with few classes, the others have their published defaults.
-  Nothing was tuned on a validation set, so a loss may do better with settings of its own.
-- **Few seeds.** Most pairs are not told apart. A † or a missing letter means that the data do not decide, not that two
-  losses are equal.
-- **Numbers of one machine.** Low precision (bf16) and thread counts move the last digits; elsewhere a run lands within
-  the interval, not on the digit.
+its ids, its values per query make its metrics. Any row can be run again: `dml-bench reproduce RECIPE_ID`.
+Metrics are in percent, means over seeds. The same rows to sort and filter, with all metrics, in
+[`leaderboard.html`](leaderboard.html), and as numbers in [`leaderboard.csv`](leaderboard.csv).
 
 """
 
 
 def readme(
-    found: Sequence[Section], recipes: Mapping[str, str], pictures: Mapping[str, Sequence[tuple[str, str]]]
+    found: Sequence[Section],
+    recipes: Mapping[str, str],
+    pictures: Mapping[str, Sequence[tuple[str, str]]],
+    notes: str = "",
 ) -> str:
     """Write the page of a leaderboard in Markdown.
 
@@ -51,11 +40,12 @@ def readme(
         found: sections of the records.
         recipes: recipe id to the path of its recipe file.
         pictures: by ``section_key``, paths of pictures and what they show; those of all sections under an empty key.
+        notes: what else is to be said, in Markdown: what the numbers do not show, how to add a row.
     """
-    parts = [HEAD, *_contents(found), LIMITS, *_where_and_cost(found)]
+    parts = [HEAD, *_contents(found), notes and f"{notes.strip()}\n\n", *_where_and_cost(found)]
     for section in found:
         parts += [_section(section, recipes), *_shown(pictures.get(section_key(section), ()))]
-    general = across(found, METRICS[0])
+    general = across(found, METRICS[:1])
     parts += [printed_markdown(general), "\n", *_shown(pictures.get("", ()))]
     return "".join(parts).rstrip() + "\n"
 

@@ -20,11 +20,14 @@ class Across:
     Attributes:
         names: of the losses with their options, in the order of ``result``.
         sections: one per data set.
+        result: ranks and tests.
+        left_out: of the losses that are not everywhere with the same options, or lack the metric.
     """
 
     names: tuple[str, ...]
     sections: tuple[Section, ...]
     result: AcrossDataSets
+    left_out: tuple[str, ...]
 
     @property
     def order(self) -> list[int]:
@@ -43,7 +46,8 @@ def ranked_across(found: Sequence[Section], metric: str) -> Across | None:
         return None
     sign = 1 if better == "higher" else -1
     result = across_data_sets(np.array([[sign * s[name] for name in names] for s in scores]))
-    return Across(tuple(names), tuple(kept), result)
+    left_out = dict.fromkeys(name for s in scores for name in s if name not in names)
+    return Across(tuple(names), tuple(kept), result, tuple(left_out))
 
 
 def row_name(row: Row) -> str:

@@ -203,12 +203,14 @@ def across(found: Sequence[Section], metrics: Sequence[str] = ()) -> list[Printe
     names, result = known.names, known.result
     rows = tuple((Cell(names[i]), Cell(f"{result.ranks[i]:.2f}")) for i in known.order)
     told = [f"{names[i]} and {names[j]}" for (i, j), p in result.pairs.items() if p < ALPHA]
-    notes = (
+    notes = [
         f"Over {', '.join(s.dataset for s in known.sections)}: Friedman p = {result.p:.3g}.",
         f"Ranks that differ by less than {result.critical:.2f} are not told apart (Nemenyi, 5 percent).",
         f"Told apart by Wilcoxon's signed ranks, corrected by Holm: {', '.join(told) or 'none'}.",
-    )
-    return [Printed(f"Across data sets: mean rank by {metric}", ("loss", "rank"), (False, True), rows, notes)]
+    ]
+    if known.left_out:
+        notes.append(f"Not measured with the same options on all of them, so not ranked: {', '.join(known.left_out)}.")
+    return [Printed(f"Across data sets: mean rank by {metric}", ("loss", "rank"), (False, True), rows, tuple(notes))]
 
 
 COSTS = ("train s", "images/s", "peak MB", "parameters")

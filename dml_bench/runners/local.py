@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def run(
                 records[item.run_id] = execute(item, grid.folder, device=where, **how)
         todo = [item for item in todo if item.run_id not in records]
         time.sleep(LOOK if todo else 0)
-    return [records[item.run_id] for item in grid.runs]
+    return [replace(records[item.run_id], folder=grid.folder / item.run_id) for item in grid.runs]
 
 
 def run_side_by_side(

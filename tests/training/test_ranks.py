@@ -159,7 +159,7 @@ def test_without_others_nothing_is_copied():
 def test_a_killed_rank_ends_the_others_within_seconds(tmp_path):
     with started(tmp_path, 2, "dies") as processes:
         assert processes[1].wait(timeout=60) == -signal.SIGKILL
-        assert processes[0].wait(timeout=20) == 0
+        assert processes[0].wait(timeout=20) in (0, -signal.SIGABRT)  # having said so, gloo may abort as it leaves
     seconds, _, said = (tmp_path / "heard.txt").read_text().partition(" ")
     assert float(seconds) < 10
     assert said.startswith("rank 0 lost another rank")

@@ -19,8 +19,8 @@ from dml_bench.reports.summary import Row, Section
 
 Looks = Mapping[RowKey, Look]
 PANELS_ACROSS = 4
-TITLE_WIDTH = 7.5
-"""Inches that the longest title needs."""
+TITLE_WIDTH, TITLE_LENGTH = 7.5, 96
+"""Inches that the longest title needs, and characters of a line that fit there."""
 WIDE, NARROW = 46, 34
 """Characters of a row's name before it folds: beside a plot, and above a small panel."""
 KINDS = ("png", "svg", "pdf")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dml_bench.reports.across import Across, ranked_across, row_name
-from dml_bench.reports.plots.canvas import NARROW, TITLE_WIDTH, Looks, marker
+from dml_bench.reports.plots.canvas import NARROW, TITLE_LENGTH, TITLE_WIDTH, Looks, marker
 from dml_bench.reports.style import folded
 from dml_bench.reports.summary import Row, Section, ranking_metric
 
@@ -27,17 +28,20 @@ def critical_difference(sections: Sequence[Section], look: Looks) -> Figure | No
     rows = {row_name(row): row for row in known.sections[0].rows}
     shown = [(known.result.ranks[i], rows[known.names[i]]) for i in known.order]
     names = [folded(row.loss, row.options, NARROW, 3) for _, row in shown]
+    title = _title(known, metric)
     bars = groups([rank for rank, _ in shown], known.result.critical)
     depth = -(-len(shown) // 2) + len(bars) / 3 + 0.5
     step = 0.12 + 0.14 * max(name.count("\n") + 1 for name in names)
     width = 4 + 0.15 * max(len(line) for name in names for line in name.split("\n"))
-    figure = Figure(figsize=(max(width, TITLE_WIDTH), step * (depth + 2.4) + 0.6), layout="constrained")
+    figure = Figure(
+        figsize=(max(width, TITLE_WIDTH), step * (depth + 2.4) + 0.45 + 0.15 * title.count("\n")), layout="constrained"
+    )
     axes = figure.subplots()
     _ruler(axes, known, depth)
     for place, (low, high) in enumerate(bars):
         axes.plot([low - 0.04, high + 0.04], [-0.45 - place / 3] * 2, color="black", linewidth=3)
     _names(axes, shown, names, -len(bars) / 3 - 1, look)
-    figure.suptitle(_title(known, metric), fontsize=9)
+    figure.suptitle(title, fontsize=9)
     return figure
 
 
@@ -91,7 +95,10 @@ def _names(axes: Axes, shown: Sequence[tuple[float, Row]], names: Sequence[str],
 def _title(known: Across, metric: str) -> str:
     p = known.result.p
     verdict = "the losses differ" if p < 0.05 else "no difference is shown"
-    return (
-        f"Mean rank by {metric} over {', '.join(section.dataset for section in known.sections)}; the best is on the "
-        f"left\nFriedman p = {p:.3g}: {verdict}; a bar joins losses that are not told apart (Nemenyi, 5 %)"
+    over = ", ".join(section.dataset for section in known.sections)
+    return "\n".join(
+        [
+            *textwrap.wrap(f"Mean rank by {metric} over {over}; the best is on the left", TITLE_LENGTH),
+            f"Friedman p = {p:.3g}: {verdict}; a bar joins losses that are not told apart (Nemenyi, 5 %)",
+        ]
     )
