@@ -27,7 +27,9 @@ def shell(command, cwd):
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkout")
-    (folder / "recipes").symlink_to(ROOT / "recipes")
+    (folder / "results").mkdir()
+    for name in ("recipes", "results/records"):
+        (folder / name).symlink_to(ROOT / name)
     return folder
 
 
@@ -39,6 +41,22 @@ def test_the_readmes_commands_run(checkout):
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     assert (checkout / "runs/quickstart/report/summary.md").exists()
     assert (checkout / "report/summary.csv").exists()
+    assert (checkout / "report/report.html").exists()
+
+
+@pytest.mark.parametrize("name", ["dots.svg", "ranks.svg"])
+def test_the_readmes_pictures_say_what_its_commands_draw(checkout, name):
+    """The gallery is drawn too, but of runs whose last digits depend on the machine."""
+    drawn, shown = ((folder / "results/readme" / name).read_text("utf-8") for folder in (checkout, ROOT))
+    words = re.findall(r"<text[^>]*>([^<]+)</text>", shown)
+    assert len(words) > 20 and words == re.findall(r"<text[^>]*>([^<]+)</text>", drawn)
+
+
+def test_the_pictures_and_pages_that_the_readme_shows_are_there():
+    links = [link for link in re.findall(r"\]\(([^)#]+)", README) if "://" not in link]
+    assert len(links) > 10 and [link for link in links if not (ROOT / link).exists()] == []
+    commands = [line.split()[-1] for line in "\n".join(BASH).splitlines() if line.startswith("dml-bench plot")]
+    assert len(commands) == 3 and set(commands) <= set(links)
 
 
 def test_the_readmes_python_runs(checkout):
