@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +38,7 @@ def verify(results: Results = Path("results")) -> None:
     from dml_bench.leaderboard.verify import verify as problems_of
 
     found = entries(results)
-    problems = problems_of(found)
+    problems = problems_of(results, found)
     for line in problems:
         _say(line)
     _say(f"{len(found)} runs: {len(problems)} problems" if problems else f"{len(found)} runs: all is well")
@@ -58,7 +59,7 @@ def reproduce(
     row: Annotated[str, typer.Argument(metavar="ROW", help="The row's recipe id, or how it begins.")],
     results: Annotated[Path, typer.Option("--results", help="The leaderboard's folder.")] = Path("results"),
     seeds: Annotated[int | None, typer.Option(min=1, help="Run so many of its seeds.  [default: all]")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the new runs.  [default: runs/reproduce]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the new runs.  [default: runs/reproduce/<time>]")] = None,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda or cuda:N; as in the record, to get the same bits")
     ] = "auto",
@@ -79,10 +80,16 @@ def reproduce(
     if seeds and seeds > len(published):
         raise DmlBenchError(f"--seeds {seeds}: the row has {len(published)}")
     beside, matches = [*entries(results).values()], True
+    out = out or Path(f"runs/reproduce/{datetime.now():%Y-%m-%d-%H%M%S}")
+    for _, record in chosen:
+        if (out / record.run_id).exists():
+            raise DmlBenchError(
+                f"--out {out}: {record.run_id} is there already, and would not be run; name another folder"
+            )
     for folder, record in chosen:
         took = f"{record.seconds.get('total', 0.0):.0f} s"
         _say(f"{record.run_id}: {record.dataset}, {record.loss}, seed {record.seed}; when it was made it took {took}")
-        [again] = run(folder / "recipe.yaml", out=out or Path("runs/reproduce"), device=device, data_root=data_root)
+        [again] = run(folder / "recipe.yaml", out=out, device=device, data_root=data_root)
         found = compare([*published.values()], beside, record, again)
         matches &= found.matches
         for line in found.lines():

@@ -87,11 +87,13 @@ def _print(found: Sequence[Found], value: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from dml_bench.retrieval.search import printable
+
     console = terminal()
     if not console.is_terminal:
         console.width = WIDE
     for item in found:
-        _say(f"{item.query}:")
+        _say(f"{printable(str(item.query))}:")
         table = Table("rank", box=None, pad_edge=False)
         table.add_column("file", overflow="fold")
         table.add_column("class", overflow="fold")

@@ -45,7 +45,7 @@ def build(results: Path) -> list[Path]:
         ResultsError: naming everything that is wrong with the records; then nothing is written.
     """
     found = entries(results)
-    problems = verify(found)
+    problems = verify(results, found)
     if problems:
         raise ResultsError("\n".join([f"{results}: not built, {len(problems)} problems:", *problems]))
     records = [*found.values()]

@@ -21,7 +21,8 @@ HEAD = """# Leaderboard
 
 One table per data set and protocol, made by `dml-bench leaderboard build` from the records in [`records`](records) and
 from nothing else: no number here was typed. Every record was checked (`dml-bench leaderboard verify`): its recipe makes
-its ids, its values per query make its metrics. Any row can be run again: `dml-bench reproduce RECIPE_ID`.
+its ids, its values per query make its metrics; nmi and the costs stand as the record tells them. Where the data are at
+hand, any row can be run again: `dml-bench reproduce RECIPE_ID`.
 Metrics are in percent, means over seeds. The same rows to sort and filter, with all metrics, in
 [`leaderboard.html`](leaderboard.html), and as numbers in [`leaderboard.csv`](leaderboard.csv).
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from dml_bench.errors import RecipeError, ResultsError
+from dml_bench.errors import DmlBenchError, RecipeError, ResultsError
+from dml_bench.evaluation.metrics import CenterMetric, RankMetric, parse_metric
 from dml_bench.flow import VOCABULARY
-from dml_bench.leaderboard.entries import KEPT
+from dml_bench.leaderboard.entries import KEPT, RECORDS
 from dml_bench.recipe.check import Run
 from dml_bench.recipe.identity import protocol_id
 from dml_bench.recipe.reader import read_recipe
 from dml_bench.reports.measured import NOT_METRICS, per_query
 from dml_bench.reports.scales import is_spread, scale_of
-from dml_bench.reports.summary import REFERENCES, sections
+from dml_bench.reports.summary import REFERENCES, Section, sections
 from dml_bench.results.record import Epoch, RunRecord
 
 SEEDS = 3
@@ -31,8 +35,12 @@ CLOSE = 1e-6
 Check = Callable[[Path, RunRecord], Iterator[str]]
 
 
-def verify(found: Mapping[Path, RunRecord]) -> list[str]:
-    """Return what is wrong with the runs of a leaderboard, a line each; empty if all is well.
+def verify(results: Path, found: Mapping[Path, RunRecord]) -> list[str]:
+    """Return what is wrong with a leaderboard, a line each; empty if all is well.
+
+    Args:
+        results: the leaderboard's folder.
+        found: its runs, as ``entries`` returns them.
 
     This compares what the files say with each other. That the numbers come from such a training is shown by
     ``reproduce``, which nobody can write into a file.
@@ -40,13 +48,20 @@ def verify(found: Mapping[Path, RunRecord]) -> list[str]:
     problems = [
         f"{folder}: {line}" for folder, run in found.items() for check in CHECKS for line in _safely(check, folder, run)
     ]
-    return [*problems, *_together(found.values())]
+    return [*_strays(results.resolve() / RECORDS, found), *problems, *_together(found.values())]
+
+
+def _strays(records: Path, found: Mapping[Path, RunRecord]) -> Iterator[str]:
+    """Find files of no run, which may be weights, embeddings or pictures."""
+    for path in sorted(records.rglob("*")):
+        if not path.is_dir() and path.parent not in found:
+            yield f"{path}: belongs to no run; {RECORDS} holds folders of runs with {', '.join(KEPT)} and nothing else"
 
 
 def _safely(check: Check, folder: Path, run: RunRecord) -> list[str]:
     try:
         return [*check(folder, run)]
-    except ResultsError as error:
+    except DmlBenchError as error:
         return [str(error).removeprefix(f"{folder}: ")]
 
 
@@ -95,10 +110,12 @@ def finished(folder: Path, run: RunRecord) -> Iterator[str]:
     if run.status != "ok":
         yield f"failed: {run.reason}"
         return
-    for name in (run.recipe.get("evaluation") or {}).get("metrics", []):
+    for name in _asked(run):
         if name not in run.metrics:
             yield f"{name} is missing"
     for name, value in run.metrics.items():
+        if not is_spread(name) and name not in _asked(run):
+            yield f"{name} is no metric that the recipe asks for"
         if not math.isfinite(value) or (not is_spread(name) and scale_of(name).bounded and not 0 <= value <= 1):
             yield f"{name} is {value}, which is out of its range"
 
@@ -109,22 +126,45 @@ def queries_make_the_metrics(folder: Path, run: RunRecord) -> Iterator[str]:
     if not values:
         yield "has no per_query.npz"
         return
-    if len({len(part) for part in values.values()}) > 1:
-        yield "per_query.npz: its columns differ in length"
+    if any(part.ndim != 1 or len(part) != len(values["query"]) for part in values.values()):
+        yield "per_query.npz: its columns must be one-dimensional and of one length"
         return
+    columns = _columns(run)
+    for name in columns - values.keys():
+        yield f"per_query.npz has no column {name}, which the recipe's metrics have"
+    for name in values.keys() - columns:
+        yield f"per_query.npz: {name} does not belong here"
     if len(values["query"]) != run.data.get("queries", len(values["query"])):
         yield f"per_query.npz has {len(values['query'])} queries, the record {run.data['queries']}"
     for name, part in values.items():
-        if name in NOT_METRICS:
+        if name in NOT_METRICS or name not in columns:
             continue
-        mean = float(part.astype(np.float64).mean())
-        if name in run.metrics and not abs(mean - run.metrics[name]) <= CLOSE:
-            yield f"{name} is {run.metrics[name]:.6f} in the record, and {mean:.6f} over its queries"
+        wide = part.astype(np.float64)
+        for written, mean in ((name, wide.mean()), (f"macro_{name}", _by_class(wide, values["label"]))):
+            if written in run.metrics and not abs(mean - run.metrics[written]) <= CLOSE:
+                yield f"{written} is {run.metrics[written]:.6f} in the record, and {mean:.6f} over its queries"
         if name.startswith("recall@") and "first_hit_rank" in values:
             ranks = values["first_hit_rank"]
             hits = (ranks > 0) & (ranks <= int(name.removeprefix("recall@")))
             if not np.array_equal(hits, part != 0):
                 yield f"{name} of {int((hits != (part != 0)).sum())} queries is not what the rank of the first hit says"
+
+
+def _asked(run: RunRecord) -> Sequence[str]:
+    return list((run.recipe.get("evaluation") or {}).get("metrics", []))
+
+
+def _columns(run: RunRecord) -> set[str]:
+    """Return what ``per_query.npz`` has for the metrics of a recipe."""
+    kinds = {name: parse_metric(name) for name in _asked(run)}
+    ranked = {name.removeprefix("macro_") for name, kind in kinds.items() if isinstance(kind, RankMetric)}
+    centered = {"center_accuracy"} if any(isinstance(kind, CenterMetric) for kind in kinds.values()) else set()
+    return {"query", "label", *centered, *ranked, *({"first_hit_rank"} if ranked else ())}
+
+
+def _by_class(values: npt.NDArray[np.float64], labels: npt.NDArray[Any]) -> float:
+    _, places = np.unique(labels, return_inverse=True)
+    return float((np.bincount(places, values) / np.bincount(places)).mean())
 
 
 def curve_is_the_record_s(folder: Path, run: RunRecord) -> Iterator[str]:
@@ -150,6 +190,22 @@ def chosen_without_the_test(folder: Path, run: RunRecord) -> Iterator[str]:
         yield "its network was selected on the test classes (test_oracle), which a leaderboard refuses"
 
 
+def names_no_place_of_one_machine(folder: Path, run: RunRecord) -> Iterator[str]:
+    """Find paths in a recipe that are of one machine, so that others cannot run it again."""
+    yield from (f"recipe: {name}: {path} is a place of one machine" for name, path in _places(run.recipe))
+
+
+def _places(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _places(part, f"{name}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for part in value:
+            yield from _places(part, name)
+    elif isinstance(value, str) and (PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()):
+        yield name, value
+
+
 def tells_where_it_ran(folder: Path, run: RunRecord) -> Iterator[str]:
     """Ask for the versions and the hardware."""
     missing = [
@@ -161,7 +217,7 @@ def tells_where_it_ran(folder: Path, run: RunRecord) -> Iterator[str]:
 
 CHECKS: tuple[Check, ...] = (
     *(only_published_files, named_by_its_content, recipe_makes_the_ids, finished, queries_make_the_metrics),
-    *(curve_is_the_record_s, chosen_without_the_test, tells_where_it_ran),
+    *(curve_is_the_record_s, chosen_without_the_test, names_no_place_of_one_machine, tells_where_it_ran),
 )
 
 
@@ -177,6 +233,7 @@ def _together(runs: Iterable[RunRecord]) -> Iterator[str]:
         for name in ("raw_pixels or raw_features", "untrained"):
             if not {row.loss for row in section.rows} & set(name.split(" or ")):
                 yield f"{where}: has no row {name}"
+        yield from (f"{where}: {line}" for line in _at_odds(section))
         asked: dict[bytes, list[str]] = defaultdict(list)
         for row in section.rows:
             seeds = {run.seed for run in row.runs}
@@ -188,6 +245,19 @@ def _together(runs: Iterable[RunRecord]) -> Iterator[str]:
         if len(asked) > 1:
             fewest = min(asked.values(), key=len)
             yield f"{where}: {', '.join(fewest[:3])} were not asked the same queries as the others"
+
+
+def _at_odds(section: Section) -> Iterator[str]:
+    """Find runs that tell other facts than the others of their row or section."""
+    for row in section.rows:
+        sizes = {run.costs.get("parameters") for run in row.runs}
+        if len(sizes) > 1:
+            yield f"{row.loss} ({row.runs[0].recipe_id}): its runs tell of {' and '.join(map(str, sizes))} parameters"
+    counts: dict[str, list[str]] = defaultdict(list)
+    for run in (run for row in section.rows for run in row.runs):
+        counts[json.dumps(run.data, sort_keys=True)].append(run.run_id)
+    if len(counts) > 1:
+        yield f"{', '.join(min(counts.values(), key=len)[:3])} tell other facts of the data than the others"
 
 
 def _queries(run: RunRecord) -> bytes:

@@ -12,6 +12,8 @@ from dml_bench.reports.ranking import AcrossDataSets, across_data_sets
 from dml_bench.reports.scales import scale_of
 from dml_bench.reports.summary import Row, Section
 
+FEATURES = "embeddings"
+
 
 @dataclass(frozen=True)
 class Across:
@@ -36,8 +38,12 @@ class Across:
 
 
 def ranked_across(found: Sequence[Section], metric: str) -> Across | None:
-    """Rank losses over data sets, if two or more have three or more in common under one protocol each."""
-    kept = [s for s in found if [o.dataset for o in found].count(s.dataset) == 1 and metric in s.metrics]
+    """Rank losses over data sets, if two or more have three or more in common under one protocol each.
+
+    ``embeddings`` is left out: features of some other data set's images say little that is independent of it.
+    """
+    once = [s for s in found if [o.dataset for o in found].count(s.dataset) == 1 and s.dataset != FEATURES]
+    kept = [s for s in once if metric in s.metrics]
     scores = [{row_name(row): row.mean(metric) for row in s.rows if not row.is_reference} for s in kept]
     known = [{name: mean for name, mean in s.items() if not math.isnan(mean)} for s in scores]
     names = [name for name in known[0] if all(name in s for s in known)] if known else []

@@ -14,8 +14,9 @@ class Shown:
 
     Attributes:
         image: ``(H, W, 1 or 3)`` uint8, as the network sees it.
-        name: its class, or its file.
+        name: its class; empty if that is not known.
         note: a second line, such as how similar it is.
+        file: what it is found by; empty if that does not matter.
         right: whether it is of the query's class; None if that is not known, or it is the query.
     """
 
@@ -23,6 +24,7 @@ class Shown:
     name: str
     note: str = ""
     right: bool | None = None
+    file: str = ""
 
 
 @dataclass(frozen=True, eq=False)

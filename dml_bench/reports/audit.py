@@ -202,11 +202,13 @@ def mixed_machines(found: Sequence[Section]) -> Iterator[Finding]:
 
 
 def undertrained(found: Sequence[Section]) -> Iterator[Finding]:
-    """Find rows whose loss still fell by more than 2 % in the last tenth of training, of ten epochs at least."""
+    """Find rows with runs whose loss still fell by more than 2 % in the last tenth of training."""
     for section, row in _trained(found):
-        falls = [fall for run in row.finished if (fall := last_fall(run)) is not None]
-        if falls and (mean := math.fsum(falls) / len(falls)) > FALL:
-            what = f"the training loss still fell by {100 * mean:.1f} % in the last tenth of the epochs"
+        if still_falling(row):
+            many = f"{still_falling(row)} of {len(row.finished)} runs"
+            what = (
+                f"the training loss of {many} still fell by more than {100 * FALL:.0f} % in the last tenth of training"
+            )
             yield Finding("note", "undertrained", _where(section, row), what)
 
 
@@ -254,16 +256,25 @@ def check_data(found: Sequence[Section], look: Look | None) -> Iterator[Finding]
 
 
 def last_fall(run: RunRecord) -> float | None:
-    """Return by what share the loss fell in the last tenth of the epochs; None of fewer than ten, or no positive loss.
+    """Return by what share of its amount the loss fell in the last tenth of training; None of a single epoch.
 
-    Ends are means over a tenth of the epochs, as single ones are noisy.
+    Means over the last tenth of the epochs and over the tenth before it are compared, as single epochs are noisy. Of
+    fewer than ten epochs it is the fall from the last but one to the last, times the share of it that a tenth is.
     """
-    tenth = len(run.curve) // 10
-    if not tenth:
+    epochs = len(run.curve)
+    tenth = max(1, epochs // 10)
+    if epochs < 2:
         return None
     last = math.fsum(epoch.loss for epoch in run.curve[-tenth:])
     before = math.fsum(epoch.loss for epoch in run.curve[-2 * tenth : -tenth])
-    return (before - last) / before if before > 0 and math.isfinite(before - last) else None
+    fall = (before - last) * min(1.0, epochs / 10)
+    return fall / abs(before) if before and math.isfinite(fall) else None
+
+
+def still_falling(row: Row) -> int:
+    """Return of how many runs of a row the loss still fell by more than ``FALL`` in the last tenth of training."""
+    falls = [last_fall(run) for run in row.finished]
+    return sum(fall is not None and fall > FALL for fall in falls)
 
 
 def _order(finding: Finding) -> tuple[int, str, str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from dml_bench.reports.audit import FALL, last_fall
+from dml_bench.reports.audit import FALL, still_falling
 from dml_bench.reports.scales import scale_of
 from dml_bench.reports.summary import Row, Section
 
 MEANINGS = {
     "below": "worse than a row that was not trained, by the mean of the metric that orders the rows",
-    "undertrained": f"the training loss still fell by more than {100 * FALL:.0f} percent in the last tenth of epochs",
+    "undertrained": f"the training loss still fell by more than {100 * FALL:.0f} percent in the last tenth of training",
 }
 """How a mark begins, and what it means."""
 
@@ -34,7 +34,6 @@ def _below(section: Section, row: Row) -> Iterator[str]:
 
 
 def _undertrained(row: Row) -> Iterator[str]:
-    falls = [fall for run in row.finished if (fall := last_fall(run)) is not None]
-    many = sum(fall > FALL for fall in falls)
+    many = still_falling(row)
     if many:
         yield "undertrained" if many == len(row.finished) else f"undertrained ({many} of {len(row.finished)} runs)"

@@ -14,7 +14,7 @@ from dml_bench.reports.summary import Row, Section, natural
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#000000")
 """Okabe and Ito's colour-blind safe palette, with wine in place of yellow, which is lost on white paper."""
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">", "p")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">", "p", "d", "h")
 RowKey = tuple[str, str, str, int]
 LINES = ("-", "--", "-.", ":")
 REFERENCE_COLOR = "#666666"
@@ -93,7 +93,7 @@ def _look(loss: str, variant: int) -> Look:
         return Look(REFERENCE_COLOR, REFERENCE_MARKERS[loss], LINES[1 + place % 3], hollow=True)
     place = LOSS_ORDER.index(loss) if loss in LOSS_ORDER else _hashed_place(loss)
     marker = MARKERS[(place + variant) % len(MARKERS)]
-    return Look(COLORS[place % len(COLORS)], marker, LINES[(place // len(COLORS) + variant) % len(LINES)])
+    return Look(COLORS[place % len(COLORS)], marker, LINES[(place // len(MARKERS) + variant) % len(LINES)])
 
 
 def _hashed_place(loss: str) -> int:

@@ -95,7 +95,7 @@ class Row:
     def std(self, metric: str) -> float:
         """Return the sample standard deviation (n - 1) over the finished seeds; nan for fewer than two."""
         values = self._values(metric)
-        return statistics.stdev(values) if len(values) > 1 else math.nan
+        return statistics.stdev(values) if len(values) > 1 and not math.isnan(math.fsum(values)) else math.nan
 
     def _values(self, metric: str) -> list[float]:
         return [run.metrics[metric] for run in self.finished if metric in run.metrics]
@@ -103,11 +103,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """The rows that may be compared: one data set under one protocol, best first, references last."""
+    """The rows that may be compared: one data set under one protocol, best first, references last.
+
+    Attributes:
+        left_out: trained rows that are not among ``rows``, being too many to be shown.
+    """
 
     dataset: str
     protocol_id: str
     rows: tuple[Row, ...]
+    left_out: int = 0
 
     @property
     def selection(self) -> str:

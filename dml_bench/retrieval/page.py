@@ -55,7 +55,7 @@ def _page(gallery: Gallery) -> Iterator[str]:
 
 
 def _section(answer: Answer) -> Iterator[str]:
-    yield f'<section aria-label="{escape(answer.query.name)}">'
+    yield f'<section aria-label="{_called(answer.query)}">'
     yield _figure(answer.query, "query")
     yield "<ol>"
     for rank, shown in enumerate(answer.found, start=1):
@@ -64,10 +64,19 @@ def _section(answer: Answer) -> Iterator[str]:
 
 
 def _figure(shown: Shown, kind: str, before: str = "") -> str:
-    name = escape(shown.name)
-    text = f"{before}{MARKS[shown.right]}{name}<br>{escape(shown.note)}"
-    image = f'<img src="{data_uri(shown.image)}" alt="{name}">'
+    lines = [escape(line) for line in (*_names(shown), shown.note) if line]
+    text = f"{before}{MARKS[shown.right]}{'<br>'.join(lines)}"
+    image = f'<img src="{data_uri(shown.image)}" alt="{_called(shown)}">'
     return f'<figure class="{kind}">{image}<figcaption>{text}</figcaption></figure>'
+
+
+def _called(shown: Shown) -> str:
+    return escape(", ".join(_names(shown)))
+
+
+def _names(shown: Shown) -> list[str]:
+    """Return class and file, without the folder of the file if that is the class."""
+    return [part for part in (shown.name, shown.file.removeprefix(f"{shown.name}/")) if part]
 
 
 def data_uri(image: npt.NDArray[np.uint8]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32
+from pydantic import ValidationError
 
 from dml_bench.data.catalog import LISTINGS
 from dml_bench.data.dataset import Split
@@ -81,13 +82,29 @@ def find_one(folder: Path, name: str = "") -> RunRecord:
     return found[0]
 
 
+def recipe_of(record: RunRecord) -> Recipe:
+    """Return the recipe of a run.
+
+    Raises:
+        ResultsError: if this version does not know such a recipe.
+    """
+    try:
+        return Recipe.model_validate(dict(record.recipe))
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise ResultsError(f"{folder_of(record)}: its recipe is none of this version: {what}") from None
+
+
 def open_run(record: RunRecord) -> Published:
     """Read the network of a run.
 
     Raises:
-        ResultsError: if it kept none, or the file is damaged.
+        ResultsError: if it kept none, or the file is damaged or of another recipe.
     """
     model, loss, recipe = load_run(folder_of(record))
+    if recipe.document() != recipe_of(record).document():
+        raise ResultsError(f"{folder_of(record)}: checkpoint.pt is of another recipe than record.json")
     return Published(record, recipe, model, loss)
 
 
@@ -110,7 +127,7 @@ def data_of(record: RunRecord, data_root: Path | None = None) -> Split:
     Raises:
         DataError: if they are not at hand, or others than when it was run.
     """
-    recipe = Recipe.model_validate(dict(record.recipe))
+    recipe = recipe_of(record)
     changes: dict[str, Any] = {"selection": {"name": "last"}}  # what it holds out is no test image
     changes |= {"data_root": str(data_root)} if data_root else {}
     split = load_split(recipe.model_copy(update=changes))
@@ -125,7 +142,7 @@ def files_tested(record: RunRecord, data_root: Path | None = None) -> tuple[str,
     Raises:
         DataError: if the data are not at hand.
     """
-    options = dict(Recipe.model_validate(dict(record.recipe)).dataset)
+    options = dict(recipe_of(record).dataset)
     name = str(options.pop("name"))
     if name not in LISTINGS:
         return None

@@ -81,7 +81,19 @@ def test_library(run: Published, data_root: Path | None = None) -> Library:
     names = file_names(files_tested(run.record, data_root), rows)
     classes = [part.class_names[label] for label in part.labels[rows].tolist()]
     images = SelectedImages.of(part.images, rows)
+    _check_stored(run, images, file.embeddings[rows])
     return Library(f"test images of {run.record.dataset}", images, file.embeddings[rows], names, classes)
+
+
+def _check_stored(run: Published, images: ImageArray, embeddings: npt.NDArray[Any]) -> None:
+    """Compare some stored embeddings with those of the network, to within low precision."""
+    some = np.unique(np.linspace(0, len(embeddings) - 1, 4, dtype=np.int64))
+    now, then = run.embed(np.asarray(images[some])).astype(np.float64), embeddings[some].astype(np.float64)
+    if now.shape != then.shape or np.linalg.norm(now - then) > 0.05 * np.linalg.norm(then):
+        raise DataError(
+            f"{run.record.folder}: embeddings.npz and checkpoint.pt are not of one network: "
+            "test images come out otherwise than they were stored"
+        )
 
 
 def folder_library(run: Published, folder: Path) -> Library:
@@ -107,8 +119,9 @@ def folder_library(run: Published, folder: Path) -> Library:
             return np.stack(list(pool.map(one, [files[row] for row in rows.tolist()])))
 
     images = LazyImages((len(files), *prepare.shape), make)
-    classes = [name.rpartition("/")[0] for name in files]
-    return Library(str(folder), images, run.embed(images), files, classes if any(classes) else [])
+    names = [printable(name) for name in files]
+    classes = [name.rpartition("/")[0] for name in names]
+    return Library(printable(str(folder)), images, run.embed(images), names, classes if any(classes) else [])
 
 
 def read_queries(run: Published, files: Sequence[Path]) -> Images:
@@ -136,31 +149,46 @@ def search(run: Published, library: Library, files: Sequence[Path], images: Imag
     """
     if not 1 <= k <= len(library.embeddings):
         raise DmlBenchError(f"-k {k}: must be from 1 to {len(library.embeddings)}, the images of the gallery")
-    rows, values = nearest(run.embed(images), library.embeddings, k, run.recipe.evaluation.distance)
+    asked = run.embed(images)
+    if run.recipe.evaluation.distance == "cosine":
+        _check_lengths(asked, [printable(str(file)) for file in files])
+        _check_lengths(library.embeddings, library.files)
+    rows, values = nearest(asked, library.embeddings, k, run.recipe.evaluation.distance)
     return [
         Found(file, image, tuple(_hit(library, *place) for place in enumerate(zip(near, value, strict=True), start=1)))
         for file, image, near, value in zip(files, images, rows.tolist(), values.tolist(), strict=True)
     ]
 
 
+def _check_lengths(embeddings: npt.NDArray[Any], names: Sequence[str]) -> None:
+    for row in np.flatnonzero(~embeddings.any(axis=1)).tolist():
+        raise DataError(f"{names[row]}: its embedding has length 0, so that the cosine says nothing of it")
+
+
 def as_gallery(run: Published, library: Library, found: Sequence[Found]) -> Gallery:
     """Return what a picture or page shows of a search."""
     record, words = run.record, "distance" if run.recipe.evaluation.distance == "euclidean" else "similarity"
     title = f"{record.loss}, seed {record.seed}, of {record.dataset}: nearest in {library.name}\n"
-    title += f"below each its class, or else its file, and its {words}"
+    title += f"below each its class and file, as far as known, and its {words}"
     return Gallery(title, (Block("", tuple(_answer(library, item) for item in found)),))
 
 
 def _answer(library: Library, item: Found) -> Answer:
     tiles = (
-        Shown(np.asarray(library.images[hit.row]), hit.class_name or hit.file, f"{hit.value:.3f}") for hit in item.hits
+        Shown(np.asarray(library.images[hit.row]), hit.class_name, f"{hit.value:.3f}", file=hit.file)
+        for hit in item.hits
     )
-    return Answer(Shown(item.image, item.query.name, "query"), tuple(tiles))
+    return Answer(Shown(item.image, "", "query", file=printable(item.query.name)), tuple(tiles))
 
 
 def _hit(library: Library, rank: int, near: tuple[int, float]) -> Hit:
     row, value = near
     return Hit(rank, library.files[row], library.classes[row] if library.classes else "", value, row)
+
+
+def printable(name: str) -> str:
+    """Return a name with control characters, which a terminal would obey, written out."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)
 
 
 def _bytes(file: Path) -> bytes:

@@ -84,3 +84,5 @@ def test_a_row_run_again_matches_bit_for_bit(built, tmp_path):
     [row] = set(re.findall(r"\n\| norm_softmax \|.*?\[([0-9a-f]{12})\]", text))
     code, said = call("reproduce", row, "--results", folder, "--seeds", 1, "--out", tmp_path / "again")
     assert (code, said.split(f"{row}-s0: ")[-1]) == (0, "match, bit for bit")
+    again = CALL.invoke(app, ["reproduce", row, "--results", str(folder), "--out", str(tmp_path / "again")])
+    assert again.exit_code == 1 and "is there already" in str(again.exception)

@@ -13,7 +13,7 @@ from dml_bench.leaderboard.verify import verify
 
 
 def problems(results) -> list[str]:
-    return verify(entries(results))
+    return verify(results, entries(results))
 
 
 def value(folder, name):
@@ -96,6 +96,52 @@ def test_two_seeds_and_missing_references_are_too_little(results):
     found = problems(results)
     assert any(re.search(r"contrastive \(\w+\) has 2 seeds; 3 are the least", line) for line in found)
     assert any("has no row raw_pixels" in line for line in found)
+
+
+def edited(folder, change):
+    with np.load(folder / "per_query.npz") as stored:
+        values = dict(stored)
+    change(values)
+    np.savez_compressed(folder / "per_query.npz", **values)
+
+
+@pytest.mark.parametrize("name", ["recall@1", "map@r", "first_hit_rank"])
+def test_a_metric_without_its_queries_is_refused(results, change, name):
+    folder = change("record.json", '"status": "ok"', '"status": "ok"')
+    edited(folder, lambda values: values.pop(name))
+    assert problems(results) == [f"{folder}: per_query.npz has no column {name}, which the recipe's metrics have"]
+
+
+def test_what_is_no_metric_of_the_recipe_is_refused(results, change):
+    folder = change("record.json", '"recall@1": 0.', '"recall@3": 0.9, "recall@1": 0.')
+    edited(folder, lambda values: values.update(embeddings=np.zeros(len(values["query"]))))
+    assert problems(results) == [
+        f"{folder}: recall@3 is no metric that the recipe asks for",
+        f"{folder}: per_query.npz: embeddings does not belong here",
+    ]
+    edited(folder, lambda values: values.update(embeddings=np.zeros((len(values["query"]), 2))))
+    assert any("one-dimensional" in line for line in problems(results))
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "digits/photo.jpg", "digits/.more/embeddings.npz", "digits/more/q.png"])
+def test_files_of_no_run_are_refused(results, name):
+    path = results / "records" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"")
+    [line] = problems(results)
+    assert line.startswith(f"{path.resolve()}: belongs to no run")
+
+
+def test_a_place_of_one_machine_is_refused(results, change):
+    change("record.json", '"data_root": null', '"data_root": "/home/me/data"')
+    assert any("recipe: data_root: /home/me/data is a place of one machine" in line for line in problems(results))
+
+
+def test_facts_that_differ_within_a_row_are_found(results, change):
+    change("record.json", '"parameters": ', '"parameters": 1')
+    assert any("its runs tell of" in line and "parameters" in line for line in problems(results))
+    change("record.json", '"queries": 896', '"queries": 895')
+    assert any("tell other facts of the data" in line for line in problems(results))
 
 
 def test_a_network_chosen_on_the_test_classes_is_refused(results, change):

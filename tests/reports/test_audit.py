@@ -104,7 +104,9 @@ def test_a_loss_that_still_falls(make):
     assert last_fall(make(curve=falling)) == pytest.approx(0.1 / 1.2)
     assert set(found(grid(make, curve=falling))) == {("note", "undertrained")}
     assert found(grid(make, curve=curve([1.0 - 0.001 * i for i in range(10)]))) == {}
-    assert last_fall(make(curve=falling[:9])) is None  # too short to say
+    assert last_fall(make(curve=falling[:6])) == pytest.approx(0.6 * 0.1 / 1.6)  # a tenth is 0.6 epochs
+    assert last_fall(make(curve=falling[:1])) is None
+    assert last_fall(make(curve=curve([-1.0, -1.5]))) == pytest.approx(0.1)
     assert last_fall(make(curve=curve([float("nan")] * 20))) is None
 
 

@@ -15,6 +15,7 @@ def test_every_known_loss_looks_like_no_other(make):
     found = looks_of([make(loss) for loss in (*LOSS_ORDER, "raw_pixels", "untrained")])
     assert len(set(found.values())) == len(LOSS_ORDER) + 2
     assert len({(look.color, look.marker) for look in found.values()}) == len(LOSS_ORDER) + 2
+    assert len({(look.marker, look.line, look.hollow) for look in found.values()}) == len(LOSS_ORDER) + 2  # in grey
 
 
 def test_a_loss_looks_the_same_in_any_company(make):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 import matplotlib
@@ -23,6 +26,7 @@ TITLE_WIDTH, TITLE_LENGTH = 7.5, 96
 """Inches that the longest title needs, and characters of a line that fit there."""
 WIDE, NARROW = 46, 34
 """Characters of a row's name before it folds: beside a plot, and above a small panel."""
+MOST = 40
 KINDS = ("png", "svg", "pdf")
 
 
@@ -31,7 +35,9 @@ def rendered(picture: Callable[[], Figure | None], kinds: Sequence[str] = KINDS[
 
     The same picture gives the same bytes: a reader's own matplotlibrc changes nothing, and no date is written.
     """
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # Names are in any script; an SVG keeps them as text, and a PNG has boxes for what the font lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(SETTINGS)
         figure = picture()
@@ -85,7 +91,22 @@ def longest(shown: Sequence[tuple[Row, str]]) -> int:
 
 def title(section: Section, text: str) -> str:
     """Return a title that says what was measured, and then what is shown."""
-    return f"{section.dataset}, protocol {section.protocol_id}\n{text}"
+    first = f"; the first {MOST} of {MOST + section.left_out} rows" if section.left_out else ""
+    return f"{section.dataset}, protocol {section.protocol_id}{first}\n{text}"
+
+
+def of_the_first(picture: Callable[[Section, Looks], Figure | None]) -> Callable[[Section, Looks], Figure | None]:
+    """Make a picture of ``MOST`` trained rows at most, and the references: more are no picture."""
+
+    @wraps(picture)
+    def cut(section: Section, look: Looks) -> Figure | None:
+        trained = [row for row in section.rows if not row.is_reference]
+        if len(trained) <= MOST:
+            return picture(section, look)
+        rows = (*trained[:MOST], *section.references)
+        return picture(replace(section, rows=rows, left_out=len(trained) - MOST), look)
+
+    return cut
 
 
 def spread(section: Section) -> str:

@@ -7,11 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from dml_bench.reports.plots.canvas import NARROW, Looks, named, panels
+from dml_bench.reports.plots.canvas import NARROW, Looks, named, of_the_first, panels
 from dml_bench.reports.style import Look
 from dml_bench.reports.summary import Row, Section
 
 
+@of_the_first
 def centers_histogram(section: Section, look: Looks) -> Figure | None:
     """Draw how many centers per class survive merging, over all classes and seeds. None for one center per class."""
     shown = [(row, label) for row, label in named(section, NARROW) if any(run.centers_left for run in row.finished)]

@@ -19,6 +19,7 @@ from dml_bench.reports.plots.canvas import (
     longest,
     marker,
     named,
+    of_the_first,
     sure,
     title,
 )
@@ -31,6 +32,7 @@ Point = tuple[int, float, float]
 """The place of a row in its section, its seconds, and its metric as shown."""
 
 
+@of_the_first
 def pareto(section: Section, look: Looks) -> Figure | None:
     """Draw the leading metric against training time; a step line joins rows that none beats in both.
 

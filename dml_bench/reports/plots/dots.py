@@ -18,6 +18,7 @@ from dml_bench.reports.plots.canvas import (
     longest,
     marker,
     named,
+    of_the_first,
     title,
 )
 from dml_bench.reports.scales import Scale, scale_of
@@ -29,6 +30,7 @@ from dml_bench.reports.summary import Row, Section
 SHADE = "#ECECEC"
 
 
+@of_the_first
 def metric_dots(section: Section, look: Looks) -> Figure | None:
     """Draw one panel per metric, one line per row: mean and 95 percent interval. None without metrics.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Sequence
 from functools import lru_cache, partial
 
@@ -47,10 +46,7 @@ MARKS = {None: "", True: "✓ ", False: "✗ "}
 
 def drawn_gallery(gallery: Gallery, kinds: Sequence[str] = KINDS[:2]) -> dict[str, bytes]:
     """Draw a gallery, and return the bytes by kind: ``png``, ``svg`` or ``pdf``."""
-    with warnings.catch_warnings():
-        # Names are in any script; an SVG keeps them as text, and a PNG has boxes for what the font lacks.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        return rendered(partial(gallery_figure, gallery), kinds)
+    return rendered(partial(gallery_figure, gallery), kinds)
 
 
 def gallery_figure(gallery: Gallery) -> Figure:
@@ -101,8 +97,16 @@ def _tile(paper: Axes, shown: Shown, left: float, top: float, *, is_query: bool 
     width = 2 if is_query or shown.right is not None else 0.8
     frame = Rectangle((extent[0], bottom), wide, high, fill=False, edgecolor=color, linestyle=line, linewidth=width)
     paper.add_patch(frame)
-    text = MARKS[shown.right] + _folded(shown.name) + (f"\n{shown.note}" if shown.note else "")
+    text = MARKS[shown.right] + "\n".join(filter(None, (*_called(shown), shown.note)))
     paper.text(middle, top - TILE - 0.05, text, ha="center", va="top", fontsize=_size(text), linespacing=1.15)
+
+
+def _called(shown: Shown) -> tuple[str, ...]:
+    """Return two lines at most: of the class or the end of the file's path, or one of each."""
+    file = shown.file.rpartition("/")[2]
+    if shown.name and file:
+        return shortened(" ".join(shown.name.split()), LETTERS), shortened(file, LETTERS)
+    return (_folded(shown.name or file),)
 
 
 def _size(text: str) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.path import Path
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
@@ -34,6 +35,7 @@ def place(axes: Axes, wanted: Sequence[tuple[End, Sequence[str]]], strokes: Sequ
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()  # fits the axes to what is around them
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     taken = [_box([middle, middle], DOT) for middle in axes.transData.transform([point for point, _ in wanted])]
     taken += [_box(axes.transData.transform(ends), 1.0) for ends in strokes]
     texts: list[Bbox] = []
@@ -42,14 +44,19 @@ def place(axes: Axes, wanted: Sequence[tuple[End, Sequence[str]]], strokes: Sequ
             note = axes.annotate(text, point, (0, 0), textcoords="offset points", fontsize=7.5, zorder=4)
             note.set(fontweight="bold" if len(choices) > 1 else "normal", in_layout=False)
             reach = range(NEAR, FAR if text is choices[-1] else NEAR + 1, STEP)
-            if (box := _free(axes, note, reach, taken, texts)) is not None:
+            if (box := _free(axes, note, reach, taken, texts, renderer)) is not None:
                 texts.append(box)
                 break
             note.remove()
 
 
 def _free(
-    axes: Axes, note: Annotation, reach: Sequence[int], taken: Sequence[Bbox], texts: Sequence[Bbox]
+    axes: Axes,
+    note: Annotation,
+    reach: Sequence[int],
+    taken: Sequence[Bbox],
+    texts: Sequence[Bbox],
+    renderer: RendererAgg,
 ) -> Bbox | None:
     """Move a text to the first free place, from which a line to its point crosses no other, and return its box."""
     start = axes.transData.transform(note.xy)
@@ -57,7 +64,7 @@ def _free(
         for x, y in SIDES:
             note.set(ha=("center", "left", "right")[x], va=("center", "bottom", "top")[y])
             note.xyann = (x * far, y * far)
-            box = note.get_window_extent()
+            box = note.get_window_extent(renderer)
             inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
             inside = inside and axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1
             lead = Path(np.array([start, ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)]))

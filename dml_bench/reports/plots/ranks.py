@@ -95,10 +95,12 @@ def _names(axes: Axes, shown: Sequence[tuple[float, Row]], names: Sequence[str],
 def _title(known: Across, metric: str) -> str:
     p = known.result.p
     verdict = "the losses differ" if p < 0.05 else "no difference is shown"
+    out = ", ".join(dict.fromkeys(name.partition(" (")[0] for name in known.left_out))
     over = ", ".join(section.dataset for section in known.sections)
     return "\n".join(
         [
             *textwrap.wrap(f"Mean rank by {metric} over {over}; the best is on the left", TITLE_LENGTH),
+            *textwrap.wrap(f"Not with the same options on all, so not ranked: {out}", TITLE_LENGTH)[: 3 if out else 0],
             f"Friedman p = {p:.3g}: {verdict}; a bar joins losses that are not told apart (Nemenyi, 5 %)",
         ]
     )

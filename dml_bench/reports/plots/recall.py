@@ -12,11 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from dml_bench.reports.plots.canvas import WIDE, Looks, longest, marker, named, spread, title
+from dml_bench.reports.plots.canvas import WIDE, Looks, longest, marker, named, of_the_first, spread, title
 from dml_bench.reports.style import Look
 from dml_bench.reports.summary import Row, Section
 
 
+@of_the_first
 def recall_curves(section: Section, look: Looks) -> Figure | None:
     """Draw recall@k against k: mean over seeds, bars of one standard deviation. None without two values of k.
 

@@ -9,18 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dml_bench.reports.plots.canvas import NARROW, Looks, named, panels
+from dml_bench.reports.plots.canvas import NARROW, Looks, named, of_the_first, panels
 from dml_bench.reports.style import Look
 from dml_bench.reports.summary import Row, Section
 from dml_bench.results.record import RunRecord
 
 
+@of_the_first
 def training_curves(section: Section, look: Looks) -> Figure | None:
     """Draw the training loss per epoch, one panel per row with its own scale. None when no run has a curve."""
     shown = [(row, label) for row, label in named(section, NARROW) if any(run.curve for run in row.runs)]
     failed = any(run.status == "failed" and run.curve for row, _ in shown for run in row.runs)
-    several = any(sum(bool(run.curve) for run in row.finished) > 1 for row, _ in shown)
-    line = "mean, band: least to most over seeds" if several else "one seed"
+    most = max((sum(bool(run.curve) for run in row.finished) for row, _ in shown), default=0)
+    line = ("no run finished", "one seed", "mean, band: least to most over seeds")[min(most, 2)]
     crosses = "; thin line to a cross: a run that failed" if failed else ""
     note = f"Training loss ({line}{crosses}); each panel has its own scale"
 

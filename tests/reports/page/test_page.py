@@ -213,6 +213,13 @@ def test_a_recipe_runs_all_seeds_of_its_row_again(tmp_path, make, pytestconfig):
     assert sorted(found) == sorted(run.run_id for run in runs)
 
 
+def test_hundreds_of_rows_are_a_report_whose_pictures_show_the_first(many, tmp_path):
+    written = {path.name: path for path in write_report(many[:300], tmp_path, formats=["html"])}
+    for kind in ("dots", "recall", "pareto"):
+        assert "; the first 40 of 300 rows" in written[f"{kind}.svg"].read_text("utf-8")
+    assert written["report.html"].read_text("utf-8").count("data-recipe=") >= 300
+
+
 def test_a_report_draws_once_for_files_and_page(make, tmp_path, monkeypatch):
     drawn = []
 
