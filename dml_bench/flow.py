@@ -164,7 +164,8 @@ def _flow(recipe: Recipe, device: torch.device, journal: Journal, work: Path, sa
         if ranks.here():
             return Scores({}, 0, 0)  # rank 0 measures and writes
         masks = sides(split)
-        np.savez(work / "embeddings.npz", embeddings=embeddings, labels=split.test.labels, **masks)
+        names = np.array(split.test.class_names)
+        np.savez(work / "embeddings.npz", embeddings=embeddings, labels=split.test.labels, class_names=names, **masks)
         how = {**masks, "pairs": pairs(split, *recipe.evaluation.metrics), "device": device}
         scores = score(embeddings, split.test.labels, recipe.evaluation, recipe.seed, **how)
     if scores.per_query:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dml_bench.errors import ResultsError
+from dml_bench.reports.style import shortened
 from dml_bench.reports.summary import Row
 from dml_bench.results.record import RunRecord
 
@@ -34,6 +35,7 @@ class Embedded:
         query: ``(N,)`` which items ask.
         gallery: ``(N,)`` which are searched.
         unit: whether the vectors were brought to length 1.
+        class_names: by label; empty where they are not known, as in older runs.
     """
 
     vectors: Floats
@@ -41,6 +43,16 @@ class Embedded:
     query: npt.NDArray[np.bool_]
     gallery: npt.NDArray[np.bool_]
     unit: bool
+    class_names: tuple[str, ...] = ()
+
+    def name(self, label: int, length: int) -> str:
+        """Return what a class is called, in at most ``length`` characters: its number if its name is not known."""
+        return shortened(" ".join(self.class_names[label].split()), length) if self.class_names else str(label)
+
+    @property
+    def counted(self) -> str:
+        """What is to be said of classes that have numbers for names."""
+        return "" if self.class_names else ", counted from 0"
 
     @cached_property
     def asking(self) -> Rows:
@@ -85,13 +97,14 @@ def embedded(run: RunRecord) -> Embedded | None:
         return None
     parts = _read(path)
     vectors, everyone = parts["embeddings"].astype(np.float64), np.ones(len(parts["labels"]), dtype=bool)
+    names = tuple(parts.get("class_names", np.array([], dtype=str)).tolist())
     unit = (run.recipe.get("evaluation") or {}).get("distance", "cosine") == "cosine"
     if unit:
         if not vectors.any(axis=1).all():
             raise ResultsError(f"{path}: damaged, some embeddings have no direction")
         vectors /= np.abs(vectors).max(axis=1, keepdims=True)  # squares could overflow or vanish
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return Embedded(vectors, parts["labels"], parts.get("query", everyone), parts.get("gallery", everyone), unit)
+    return Embedded(vectors, parts["labels"], parts.get("query", everyone), parts.get("gallery", everyone), unit, names)
 
 
 def first_embedded(row: Row) -> Embedded | None:
@@ -121,9 +134,12 @@ def _read(path: Path) -> Mapping[str, npt.NDArray[Any]]:
             parts = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ResultsError(f"{path}: damaged, the embeddings cannot be read ({type(error).__name__})") from None
-    shapes = {name: part.shape[:1] for name, part in parts.items()}
+    shapes = {name: part.shape[:1] for name, part in parts.items() if name != "class_names"}
     if not {"embeddings", "labels"} <= parts.keys() or len(set(shapes.values())) > 1 or parts["embeddings"].ndim != 2:
         raise ResultsError(f"{path}: damaged, it must hold embeddings (N, D) and labels (N,); it holds {shapes}")
+    names = parts.get("class_names")
+    if names is not None and (names.dtype.kind != "U" or names.shape <= (parts["labels"].max(initial=0),)):
+        raise ResultsError(f"{path}: damaged, it must name every class")
     if not np.isfinite(parts["embeddings"]).all():
         raise ResultsError(f"{path}: damaged, some embeddings are not finite")
     return parts

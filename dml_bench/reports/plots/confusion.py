@@ -8,12 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from dml_bench.reports.embedded import Floats, Rows, best_embedded, embedded
+from dml_bench.reports.embedded import Embedded, Floats, Rows, best_embedded, embedded
 from dml_bench.reports.plots.canvas import TITLE_WIDTH, WIDE, Looks, named, title
 from dml_bench.reports.summary import Row, Section
 
 CLASSES = 12
 """Classes of a matrix at most."""
+LETTERS, UPRIGHT = 20, 5
+"""Characters of a class's name, and of names that need not be turned."""
 
 
 def confusion(section: Section, look: Looks) -> Figure | None:
@@ -25,7 +27,7 @@ def confusion(section: Section, look: Looks) -> Figure | None:
     best = best_embedded(section.rows)
     if best is None:
         return None
-    classes, counts, seeds = _counts(best)
+    classes, counts, found = _counts(best)
     chosen = most_confused(counts)
     if len(chosen) < 2 or not counts.any():
         return None
@@ -33,12 +35,14 @@ def confusion(section: Section, look: Looks) -> Figure | None:
     cells = shares[:, chosen]
     if left := len(classes) - len(chosen):
         cells = np.column_stack([cells, 1 - cells.sum(axis=1)])
-    side = 0.46 * len(chosen) + 1.3
+    names = [found[0].name(label, LETTERS) for label in classes[chosen].tolist()]
+    side = 0.46 * len(chosen) + 1.3 + 0.07 * max(map(len, names))
     figure = Figure(figsize=(max(TITLE_WIDTH, side), side + 0.6), layout="constrained")
-    _matrix(figure.subplots(), cells, [str(classes[i]) for i in chosen], f"{left} others" if left else "")
+    _matrix(figure.subplots(), cells, names, f"{left} others" if left else "")
+    figure.supxlabel(f"class of the nearest neighbor{found[0].counted}", fontsize=9)
     label = {row.key: text for row, text in named(section, WIDE)}[best.key].replace("\n", "  ")
     which = f"the {len(chosen)} of {len(classes)} classes of the most confused pairs" if left else "all classes"
-    note = f"{label}: class of the nearest neighbor, % of a class's queries\n{which}, {_said(seeds)}"
+    note = f"{label}: class of the nearest neighbor, % of a class's queries\n{which}, {_said(len(found))}"
     figure.suptitle(title(section, note), fontsize=9)
     return figure
 
@@ -60,8 +64,8 @@ def most_confused(counts: npt.NDArray[np.int64]) -> Rows:
     return np.array(list(chosen), dtype=np.int64)
 
 
-def _counts(row: Row) -> tuple[Rows, npt.NDArray[np.int64], int]:
-    """Return the classes, how many queries of one have an item of another nearest, ``(C, C)``, and of how many seeds.
+def _counts(row: Row) -> tuple[Rows, npt.NDArray[np.int64], list[Embedded]]:
+    """Return the classes, how many queries of one have an item of another nearest, ``(C, C)``, and the seeds.
 
     Queries without another item of their class are left out, as they are from recall@1.
     """
@@ -71,7 +75,7 @@ def _counts(row: Row) -> tuple[Rows, npt.NDArray[np.int64], int]:
     for where in found:
         codes = np.searchsorted(classes, where.labels)
         np.add.at(counts, (codes[where.asking], codes[where.nearest()]), 1)
-    return classes, counts, len(found)
+    return classes, counts, found
 
 
 def _matrix(axes: Axes, cells: Floats, classes: list[str], others: str) -> None:
@@ -80,9 +84,10 @@ def _matrix(axes: Axes, cells: Floats, classes: list[str], others: str) -> None:
     for (i, j), share in np.ndenumerate(cells):
         dark = "white" if share > 0.25 else "black"
         axes.text(j, i, _percent(share), ha="center", va="center", fontsize=7.5, color=dark)
-    axes.set_xticks(range(len(columns)), columns)
+    turned = max(map(len, classes)) > UPRIGHT
+    axes.set_xticks(range(len(columns)), columns, rotation=90 if turned else 0)
     axes.set_yticks(range(len(classes)), classes)
-    axes.set(xlabel="class of the nearest neighbor (test classes, counted from 0)", ylabel="class of the query")
+    axes.set_ylabel("class of the query")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     if others:

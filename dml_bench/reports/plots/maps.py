@@ -17,12 +17,12 @@ from dml_bench.reports.plots.canvas import NARROW, Looks, named, title
 from dml_bench.reports.style import COLORS, MARKERS
 from dml_bench.reports.summary import Row, Section
 
+LETTERS = 20
 CLASSES = 10
 """Classes that are told apart."""
 POINTS = 1500
 """Points of a map; t-SNE takes some seconds for as many."""
 GREY = "#CCCCCC"
-NUMBERS = "test class, counted from 0"
 
 
 def embedding_map(section: Section, look: Looks) -> Figure | None:
@@ -47,9 +47,9 @@ def embedding_map(section: Section, look: Looks) -> Figure | None:
         _points(below, tsne(where.vectors[chosen], plane), where.labels[chosen], classes)
         above.set_title(f"{label[row.key]}\nPCA: {100 * share:.0f} % of the variance", loc="left", fontsize=8)
         below.set_title("t-SNE", loc="left", fontsize=8)
-    figure.legend(
-        handles=_legend(classes, where.labels), loc="outside lower center", ncols=6, title="test class, counted from 0"
-    )
+    handles, legend = _legend(classes, where), f"test class{where.counted}"
+    across = 6 if max(len(str(handle.get_label())) for handle in handles) <= 9 else 4
+    figure.legend(handles=handles, loc="outside lower center", ncols=across, title=legend)
     figure.suptitle(title(section, _note(where, classes)), fontsize=9)
     return figure
 
@@ -142,9 +142,9 @@ def class_handle(i: int, name: str) -> Line2D:
     return _handle(name, MARKERS[i], COLORS[i % len(COLORS)])
 
 
-def _legend(classes: Sequence[int], labels: Rows) -> list[Line2D]:
-    others = [_handle("others", ".", GREY)] if len(np.unique(labels)) > len(classes) else []
-    return [class_handle(i, str(label)) for i, label in enumerate(classes)] + others
+def _legend(classes: Sequence[int], where: Embedded) -> list[Line2D]:
+    others = [_handle("others", ".", GREY)] if len(np.unique(where.labels)) > len(classes) else []
+    return [class_handle(i, where.name(label, LETTERS)) for i, label in enumerate(classes)] + others
 
 
 def _handle(name: str, marker: str, color: str) -> Line2D:

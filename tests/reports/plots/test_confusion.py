@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dml_bench.errors import ResultsError
 from dml_bench.evaluation.evaluate import evaluate
 from dml_bench.reports.embedded import embedded
 from dml_bench.reports.plots.canvas import rendered
@@ -103,3 +104,19 @@ def test_the_same_bytes_every_time(stored):
     first = rendered(lambda: figure_of(run))
     assert rendered(lambda: figure_of(run)) == first
     assert set(first) == {"png", "svg"}
+
+
+def test_classes_are_called_by_their_names_where_these_are_known(stored):
+    names = np.array(["a", "b", "c", "<script>alert(1)</script>", "d", "a $x$ name that is rather long"])
+    vectors = [[1, 0], [1, 0.1], [1, 0.05], [0, 1], [0.1, 1], [-1, 0.3]]
+    figure = figure_of(stored(vectors, [3, 3, 5, 5, 5, 3], class_names=names))
+    (axes,) = figure.axes
+    shown = [text.get_text() for text in axes.get_xticklabels()]
+    assert [name[:4] for name in shown] == ["<scr", "a $x"] and [len(name) for name in shown] == [20, 20]
+    assert "counted" not in figure.get_supxlabel()
+
+
+def test_embeddings_that_do_not_name_every_class_are_damaged(stored):
+    run = stored(np.eye(2), [0, 5], class_names=np.array(["a", "b"]))
+    with pytest.raises(ResultsError, match="it must name every class"):
+        embedded(run)
