@@ -14,7 +14,7 @@ Kind = Annotated[
     typer.Argument(
         metavar="KIND",
         help="recall, dots, wins, pareto, training, centers, centers-sweep, sweep, classes, confusion, map, "
-        "gallery, scatter, or across data sets critical-difference.",
+        "gallery, scatter, or across several tables critical-difference, subset-sweep.",
     ),
 ]
 

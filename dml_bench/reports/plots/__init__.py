@@ -17,6 +17,7 @@ from dml_bench.reports.plots.dots import metric_dots
 from dml_bench.reports.plots.maps import embedding_map
 from dml_bench.reports.plots.ranks import critical_difference
 from dml_bench.reports.plots.recall import recall_curves
+from dml_bench.reports.plots.subsets import subset_sweep
 from dml_bench.reports.plots.sweeps import centers_sweep, option_sweep
 from dml_bench.reports.plots.training import training_curves
 from dml_bench.reports.plots.wins import win_matrix
@@ -44,8 +45,9 @@ PICTURES: Mapping[str, Picture] = {
 
 ACROSS: Mapping[str, Wide] = {
     "critical-difference": critical_difference,
+    "subset-sweep": subset_sweep,
 }
-"""The same of pictures that show several data sets at once."""
+"""The same of pictures that show several data sets or protocols at once."""
 
 NEEDS: Mapping[str, str] = {
     "recall": "recall@k for two values of k",
@@ -60,6 +62,7 @@ NEEDS: Mapping[str, str] = {
     "confusion": "embeddings (embeddings.npz) of a run whose nearest neighbors are wrong at times",
     "map": "embeddings (embeddings.npz) of three items or more",
     "critical-difference": "two data sets, each under one protocol, with three losses (and options) in common",
+    "subset-sweep": "a loss trained on a subset, and alike in all else on another or on the whole training part",
 }
 """What a picture shows, without which there is none."""
 

@@ -15,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dml_bench.reports.scales import Scale, scale_of
-from dml_bench.reports.standings import Standings
 from dml_bench.reports.statistics import Estimate
 from dml_bench.reports.style import SETTINGS, Look, RowKey, labels
 from dml_bench.reports.summary import Row, Section
@@ -121,11 +120,11 @@ def interval(known: Estimate, scale: Scale) -> tuple[float, float]:
     return scale.shown(low), scale.shown(high)
 
 
-def sure(stands: Standings) -> str:
+def sure(found: Sequence[Estimate]) -> str:
     """Say what bars of an interval are about."""
-    if not any(known.seeds > 1 for known in stands.estimates):
+    if not any(known.seeds > 1 for known in found):
         return "one seed, so no interval is known"
-    new = "new seeds and classes" if any(known.classes for known in stands.estimates) else "new seeds"
+    new = "new seeds and classes" if any(known.classes for known in found) else "new seeds"
     return f"95 % intervals for {new}"
 
 

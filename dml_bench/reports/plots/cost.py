@@ -62,7 +62,9 @@ def pareto(section: Section, look: Looks) -> Figure | None:
     axes.set(xlabel="training seconds (mean over seeds)", ylabel=axis_name(stands.metric))
     axes.grid()
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", handlelength=1.5)
-    note = f"{stands.metric} and training time; stepped line: no row is both better and faster\n{sure(stands)}"
+    note = (
+        f"{stands.metric} and training time; stepped line: no row is both better and faster\n{sure(stands.estimates)}"
+    )
     figure.suptitle(title(section, note), fontsize=9)
     names = {points[i][0]: [f"{letter(points[i][0])} {section.rows[points[i][0]].loss}"] for i in best}
     place(axes, [((x, y), [*names.get(i, ()), letter(i)]) for i, x, y in points], strokes)

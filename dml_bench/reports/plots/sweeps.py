@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 
 from dml_bench.recipe.identity import APART
 from dml_bench.registry import show
 from dml_bench.reports.plots.canvas import NARROW, TITLE_WIDTH, Looks, axis_name, interval, marker, sure, title
 from dml_bench.reports.scales import scale_of
 from dml_bench.reports.standings import Standings
-from dml_bench.reports.style import folded
+from dml_bench.reports.statistics import Estimate
+from dml_bench.reports.style import RowKey, folded
 from dml_bench.reports.summary import Row, Section, options_text
 from dml_bench.reports.where import FIELDS, fields_of, flat
 
@@ -35,13 +37,14 @@ class Line:
 
     Attributes:
         values: of the option, rising.
-        places: of the rows in their section.
+        rows: one per value.
+        key: of the row whose look the line has.
         others: the other options that set these rows apart.
     """
 
     values: tuple[float, ...]
-    places: tuple[int, ...]
-    loss: str
+    rows: tuple[Row, ...]
+    key: RowKey
     others: Mapping[str, Any]
 
 
@@ -53,7 +56,7 @@ def centers_sweep(section: Section, look: Looks) -> Figure | None:
     Source: Qian et al., "SoftTriple Loss: Deep Metric Learning Without Triplet Sampling", ICCV 2019, figure 3.
     """
     lines = sweeps(section).get(CENTERS, [])
-    return _drawn(section, {CENTERS: _regularized(lines)}, look) if lines else None
+    return _of_one(section, {CENTERS: _regularized(lines)}, look) if lines else None
 
 
 def option_sweep(section: Section, look: Looks) -> Figure | None:
@@ -63,30 +66,32 @@ def option_sweep(section: Section, look: Looks) -> Figure | None:
     """
     found = {name: lines for name, lines in sweeps(section).items() if name != CENTERS}
     kept = {name: lines for name, lines in found.items() if max(len(line.values) for line in lines) >= LEAST}
-    return _drawn(section, kept, look) if kept else None
+    return _of_one(section, kept, look) if kept else None
 
 
 def sweeps(section: Section) -> dict[str, list[Line]]:
     """Return by option the lines of two values or more."""
-    rows = [(i, row) for i, row in enumerate(section.rows) if row.finished and not row.is_reference]
-    names = {name for _, row in rows for name, value in flat(row.runs[0].options) if _number(value)}
+    rows = [row for row in section.rows if row.finished and not row.is_reference]
+    names = {name for row in rows for name, value in flat(row.runs[0].options) if is_number(value)}
     found = {name: _lines(rows, name) for name in sorted(names)}
     return {name: lines for name, lines in found.items() if lines}
 
 
-def _lines(rows: Sequence[tuple[int, Row]], name: str) -> list[Line]:
-    groups: dict[Any, dict[float, int]] = defaultdict(dict)
-    kept = dict(rows)
-    for i, row in rows:
+def line(group: Mapping[float, Row], others: Mapping[str, Any], key: RowKey) -> Line:
+    """Return the line through the rows of some values."""
+    values = tuple(sorted(group))
+    return Line(values, tuple(group[value] for value in values), key, others)
+
+
+def _lines(rows: Sequence[Row], name: str) -> list[Line]:
+    groups: dict[Any, dict[float, Row]] = defaultdict(dict)
+    for row in rows:
         known = fields_of(row.runs[0])
-        if _number(known.get(name)):
+        if is_number(known.get(name)):
             same = frozenset((key, repr(value)) for key, value in known.items() if not _apart(key, name))
-            groups[row.loss, row.backbone, row.embedding_dim, same].setdefault(float(known[name]), i)
-    return [
-        Line(tuple(sorted(group)), tuple(group[value] for value in sorted(group)), key[0], _others(kept, group, name))
-        for key, group in groups.items()
-        if len(group) > 1
-    ]
+            groups[row.loss, row.backbone, row.embedding_dim, same].setdefault(float(known[name]), row)
+    lines = [group for group in groups.values() if len(group) > 1]
+    return [line(group, _others(next(iter(group.values())), name), group[max(group)].key) for group in lines]
 
 
 def _apart(key: str, name: str) -> bool:
@@ -94,31 +99,49 @@ def _apart(key: str, name: str) -> bool:
     return key in (name, f"loss.{name}", *FIELDS) or key.partition(".")[0].partition("[")[0] in APART
 
 
-def _others(rows: Mapping[int, Row], group: Mapping[float, int], name: str) -> dict[str, Any]:
-    run = rows[next(iter(group.values()))].runs[0]
+def _others(row: Row, name: str) -> dict[str, Any]:
+    run = row.runs[0]
     weight = {WEIGHT: fields_of(run).get(WEIGHT)} if name == CENTERS else {}
     options = {key: value for key, value in weight.items() if value is not None} | dict(flat(run.options))
     # the name of a part stands for the part as well
     return {key: value for key, value in options.items() if key != name and not key.endswith(".name")}
 
 
-def _number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Tell whether an option's value is a number, which a truth value is not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _regularized(lines: Sequence[Line]) -> list[Line]:
     """Begin a line with the regularizer where the one without it does, at one center: there is nothing to merge."""
-    plain = {line.loss: line for line in lines if line.others.get(WEIGHT) == 0 and line.values[0] == 1}
+    plain = {line.key[0]: line for line in lines if line.others.get(WEIGHT) == 0 and line.values[0] == 1}
     return [
-        Line((1.0, *line.values), (plain[line.loss].places[0], *line.places), line.loss, line.others)
-        if line.loss in plain and line.values[0] > 1
+        replace(line, values=(1.0, *line.values), rows=(plain[line.key[0]].rows[0], *line.rows))
+        if line.key[0] in plain and line.values[0] > 1
         else line
         for line in lines
     ]
 
 
-def _drawn(section: Section, found: Mapping[str, Sequence[Line]], look: Looks) -> Figure:
+def _of_one(section: Section, found: Mapping[str, Sequence[Line]], look: Looks) -> Figure:
     stands = Standings(section, section.ranked_by)
+    head = title(section, f"{stands.metric} against {' and '.join(found)}: {sure(stands.estimates)}")
+    return drawn([stands], found, look, head)
+
+
+def drawn(stands: Sequence[Standings], found: Mapping[str, Sequence[Line]], look: Looks, head: str) -> Figure:
+    """Draw a panel for each name, and in it its lines.
+
+    Args:
+        stands: of every section that lines have rows of, by one metric.
+        found: lines by what their values are of.
+        look: of the rows.
+        head: the title.
+    """
+    metric = stands[0].metric
+    known = {
+        (protocol_of(row), row.key): of for s in stands for row, of in zip(s.section.rows, s.estimates, strict=True)
+    }
     names = {name: [_label(line) for line in lines] for name, lines in found.items()}
     heights = [max(3.0, 0.7 + 0.155 * sum(text.count("\n") + 1.35 for text in texts)) for texts in names.values()]
     longest = max(len(part) for texts in names.values() for text in texts for part in text.split("\n"))
@@ -126,34 +149,44 @@ def _drawn(section: Section, found: Mapping[str, Sequence[Line]], look: Looks) -
     figure = Figure(figsize=size, layout="constrained")
     parts = figure.subfigures(len(found), 1, squeeze=False, height_ratios=heights).ravel()
     for part, (name, lines) in zip(parts, found.items(), strict=True):
-        _panel(part, stands, name, lines, look, names[name])
-    figure.suptitle(title(section, f"{stands.metric} against {' and '.join(found)}: {sure(stands)}"), fontsize=9)
+        axes, values = part.subplots(), sorted({value for line in lines for value in line.values})
+        for i, (line, label) in enumerate(zip(lines, names[name], strict=True)):
+            aside = (i - (len(lines) - 1) / 2) * min(0.06, 0.5 / len(lines))
+            estimates = [known[protocol_of(row), row.key] for row in line.rows]
+            _draw(axes, line, [values.index(value) + aside for value in line.values], estimates, metric, look, label)
+        places = range(0, len(values), -(-len(values) // TICKS))
+        axes.set_xticks(places, [_tick(values[i]) for i in places])
+        axes.set(xlabel=f"{name} (equally spaced)", ylabel=axis_name(metric))
+        axes.grid(axis="y")
+        part.legend(*axes.get_legend_handles_labels(), loc="outside right upper", handlelength=3.2)
+    figure.suptitle(head, fontsize=9)
     return figure
 
 
-def _panel(
-    part: SubFigure, stands: Standings, name: str, lines: Sequence[Line], look: Looks, labels: Sequence[str]
+def protocol_of(row: Row) -> tuple[str, str]:
+    """Return the data set and protocol, which name a section."""
+    return row.runs[0].dataset, row.runs[0].protocol_id
+
+
+def _draw(
+    axes: Axes,
+    line: Line,
+    xs: Sequence[float],
+    known: Sequence[Estimate],
+    metric: str,
+    look: Looks,
+    label: str,
 ) -> None:
-    axes, values = part.subplots(), sorted({value for line in lines for value in line.values})
-    for place, (line, label) in enumerate(zip(lines, labels, strict=True)):
-        aside = (place - (len(lines) - 1) / 2) * min(0.06, 0.5 / len(lines))
-        _line(axes, stands, line, [values.index(value) + aside for value in line.values], look, label)
-    every = -(-len(values) // TICKS)
-    places = range(0, len(values), every)
-    axes.set_xticks(places, [show(values[i]).removesuffix(".0") for i in places])
-    axes.set(xlabel=f"{name} (equally spaced)", ylabel=axis_name(stands.metric))
-    axes.grid(axis="y")
-    part.legend(*axes.get_legend_handles_labels(), loc="outside right upper", handlelength=3.2)
-
-
-def _line(axes: Axes, stands: Standings, line: Line, xs: Sequence[float], look: Looks, label: str) -> None:
-    scale, known = scale_of(stands.metric), [stands.estimates[i] for i in line.places]
-    style = look[stands.section.rows[line.places[-1]].key]
+    scale, style = scale_of(metric), look[line.key]
     lows, highs = np.array([interval(estimate, scale) for estimate in known]).T
     axes.vlines(xs, lows, highs, colors=style.color, linewidth=1.2, alpha=0.7)
     drawn = marker(style) | ({"markerfacecolor": "white"} if line.others.get(WEIGHT) == 0 else {})
     means = [scale.shown(estimate.mean) for estimate in known]
     axes.plot(xs, means, linestyle=style.line, linewidth=1.3, label=label, **drawn)
+
+
+def _tick(value: float) -> str:
+    return "all" if value == math.inf else show(value).removesuffix(".0")
 
 
 def _label(line: Line) -> str:
@@ -162,4 +195,4 @@ def _label(line: Line) -> str:
     said = (
         [] if weight is None else ["no regularizer" if weight == 0 else f"{WEIGHT}={show(weight).removesuffix('.0')}"]
     )
-    return folded(line.loss, ", ".join(filter(None, [*said, options_text(others)])), NARROW, 3)
+    return folded(line.key[0], ", ".join(filter(None, [*said, options_text(others)])), NARROW, 3)

@@ -54,17 +54,6 @@ def test_an_option_at_its_default_is_known_from_the_recipe(make, draw_one):
     assert {name: len(found) for name, found in sweeps(sections(runs)[0]).items()} == {"margin": 1, "scale": 1}
 
 
-def test_what_is_done_to_the_data_is_swept_too(make, draw_one):
-    runs = [
-        make("norm_softmax", options={"subset": [{"name": "imbalance", "ratio": r}]}, metrics={"recall@1": 1 - r})
-        for r in (0.5, 0.1, 0.01)
-    ]
-    figure = draw_one(option_sweep, runs)
-    assert figure.axes[0].get_xlabel().startswith("subset[0].ratio")
-    (lines,) = lines_of(figure)
-    assert np.allclose(lines["norm_softmax  subset[0]=imbalance"].get_ydata(), [99, 90, 50])
-
-
 def test_rows_that_differ_in_more_are_no_line(make, draw_one):
     runs = [make(options={"scale": s, "training.epochs": e}) for s, e in ((8.0, 1), (16.0, 2), (32.0, 3))]
     assert draw_one(option_sweep, runs) is None
