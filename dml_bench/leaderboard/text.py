@@ -21,8 +21,8 @@ HEAD = """# Leaderboard
 
 One table per data set and protocol, made by `dml-bench leaderboard build` from the records in [`records`](records) and
 from nothing else: no number here was typed. Every record was checked (`dml-bench leaderboard verify`): its recipe makes
-its ids, its values per query make its metrics; nmi and the costs stand as the record tells them. Where the data are at
-hand, any row can be run again: `dml-bench reproduce RECIPE_ID`.
+its ids, its values per query make its metrics; nmi, costs, loss curves, centers and hardware stand as the record tells
+them. Where the data are at hand, any row can be run again: `dml-bench reproduce RECIPE_ID`.
 Metrics are in percent, means over seeds. The same rows to sort and filter, with all metrics, in
 [`leaderboard.html`](leaderboard.html), and as numbers in [`leaderboard.csv`](leaderboard.csv).
 
@@ -87,17 +87,24 @@ def _shown(pictures: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def _contents(found: Sequence[Section]) -> Iterator[str]:
-    yield "| data set | protocol | losses | runs | best | recall@1 | raw inputs |\n"
-    yield "| --- | --- | ---: | ---: | --- | ---: | ---: |\n"
+    yield "| data set | protocol | losses | rows | runs | best | recall@1 | raw inputs |\n"
+    yield "| --- | --- | ---: | ---: | ---: | --- | ---: | ---: |\n"
     for section in found:
         trained = [row for row in section.rows if not row.is_reference and row.finished]
         raw = [row.mean(METRICS[0]) for row in section.rows if row.loss in ("raw_pixels", "raw_features")]
         runs = sum(len(row.runs) for row in section.rows)
         best = trained[0] if trained else section.rows[0]
-        cells = [section.dataset, section.protocol_id, len(trained), runs, best.loss]
+        cells = [
+            section.dataset,
+            section.protocol_id,
+            len({row.loss for row in trained}),
+            len(trained),
+            runs,
+            best.loss,
+        ]
         cells += [_percent(best.mean(METRICS[0])), _percent(raw[0]) if raw else "–"]
         yield f"| {' | '.join(escape(str(cell)) for cell in cells)} |\n"
-    yield "\nThe best is the first by its mean; which others it is not told apart from stands below each table.\n\n"
+    yield "\nThe best is the first by its mean; whether it is told apart from the others stands below each table.\n\n"
 
 
 def _percent(value: float) -> str:

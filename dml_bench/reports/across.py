@@ -10,7 +10,7 @@ import numpy as np
 
 from dml_bench.reports.ranking import AcrossDataSets, across_data_sets
 from dml_bench.reports.scales import scale_of
-from dml_bench.reports.summary import Row, Section
+from dml_bench.reports.summary import Row, Section, options_text
 
 FEATURES = "embeddings"
 
@@ -21,12 +21,14 @@ class Across:
 
     Attributes:
         names: of the losses with their options, in the order of ``result``.
+        rows: of the first section, in the same order.
         sections: one per data set.
         result: ranks and tests.
         left_out: of the losses that are not everywhere with the same options, or lack the metric.
     """
 
     names: tuple[str, ...]
+    rows: tuple[Row, ...]
     sections: tuple[Section, ...]
     result: AcrossDataSets
     left_out: tuple[str, ...]
@@ -44,7 +46,7 @@ def ranked_across(found: Sequence[Section], metric: str) -> Across | None:
     """
     once = [s for s in found if [o.dataset for o in found].count(s.dataset) == 1 and s.dataset != FEATURES]
     kept = [s for s in once if metric in s.metrics]
-    scores = [{row_name(row): row.mean(metric) for row in s.rows if not row.is_reference} for s in kept]
+    scores = [{name: row.mean(metric) for name, row in _by_name(s).items()} for s in kept]
     known = [{name: mean for name, mean in s.items() if not math.isnan(mean)} for s in scores]
     names = [name for name in known[0] if all(name in s for s in known)] if known else []
     better = scale_of(metric).better
@@ -53,9 +55,21 @@ def ranked_across(found: Sequence[Section], metric: str) -> Across | None:
     sign = 1 if better == "higher" else -1
     result = across_data_sets(np.array([[sign * s[name] for name in names] for s in scores]))
     left_out = dict.fromkeys(name for s in scores for name in s if name not in names)
-    return Across(tuple(names), tuple(kept), result, tuple(left_out))
+    rows = _by_name(kept[0])
+    return Across(tuple(names), tuple(rows[name] for name in names), tuple(kept), result, tuple(left_out))
+
+
+def _by_name(section: Section) -> dict[str, Row]:
+    """Return the trained rows by what their recipes name: a default that one table spells out, another need not."""
+    trained = [row for row in section.rows if not row.is_reference]
+    short = [_name(row.loss, options_text(row.runs[0].options)) for row in trained]
+    return {name if short.count(name) == 1 else row_name(row): row for name, row in zip(short, trained, strict=True)}
 
 
 def row_name(row: Row) -> str:
     """Name a row by its loss and options."""
-    return f"{row.loss} ({row.options})" if row.options else row.loss
+    return _name(row.loss, row.options)
+
+
+def _name(loss: str, options: str) -> str:
+    return f"{loss} ({options})" if options else loss

@@ -146,10 +146,19 @@ def claims(section: Section) -> Iterator[str]:
     for metric in section.metrics:
         stands = Standings(section, metric)
         if any(known.classes for known in stands.estimates):
-            tied = [row_name(section.rows[i]) for i in stands.standing.tied]
-            if tied:
-                yield f"Not told apart from the best by {metric} (new seeds and classes, 5 %, Holm): {', '.join(tied)}."
+            where, test = stands.standing, "new seeds and classes, 5 %, Holm"
+            alone = [i for i, worse in enumerate(where.better) if len(worse) == _compared(stands) - 1 > 0]
+            if where.tied:
+                tied = ", ".join(row_name(section.rows[i]) for i in where.tied)
+                yield f"Not told apart from the best by {metric} ({test}): {tied}."
+            elif alone:
+                yield f"Better than every other loss by {metric} ({test}): {row_name(section.rows[alone[0]])}."
             return
+
+
+def _compared(stands: Standings) -> int:
+    """Return how many trained rows there are that finished."""
+    return sum(1 for row in stands.section.rows if row.finished and not row.is_reference)
 
 
 def _table(section: Section, metrics: Sequence[str], by: Sequence[str]) -> Printed:

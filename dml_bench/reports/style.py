@@ -17,6 +17,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#88
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">", "p", "d", "h")
 RowKey = tuple[str, str, str, int]
 LINES = ("-", "--", "-.", ":")
+FILLS = ("full", "left", "right", "top", "bottom")
 REFERENCE_COLOR = "#666666"
 REFERENCE_MARKERS = {"raw_pixels": "s", "raw_features": "D", "untrained": "o"}
 
@@ -56,21 +57,16 @@ SETTINGS: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """Colour, marker and line style of a row; a reference's marker is hollow."""
+    """Colour, marker and line style of a row, and which part of the marker is filled: ``none`` of a reference's."""
 
     color: str
     marker: str
     line: str
-    hollow: bool = False
-
-    @property
-    def face(self) -> str:
-        """The colour inside the marker."""
-        return "white" if self.hollow else self.color
+    fill: str = FILLS[0]
 
 
 def looks(sections: Iterable[Section]) -> Mapping[RowKey, Look]:
-    """Give every row its look by ``Row.key``: the loss decides the colour, its options move marker and line on.
+    """Give every row its look by ``Row.key``: the loss decides colour and marker, its options fill and line.
 
     The same options of the same loss look alike in all sections.
     """
@@ -90,10 +86,12 @@ def labels(section: Section, width: int, lines: int) -> list[str]:
 def _look(loss: str, variant: int) -> Look:
     if loss in REFERENCE_MARKERS:
         place = list(REFERENCE_MARKERS).index(loss) + variant
-        return Look(REFERENCE_COLOR, REFERENCE_MARKERS[loss], LINES[1 + place % 3], hollow=True)
+        return Look(REFERENCE_COLOR, REFERENCE_MARKERS[loss], LINES[1 + place % 3], fill="none")
     place = LOSS_ORDER.index(loss) if loss in LOSS_ORDER else _hashed_place(loss)
-    marker = MARKERS[(place + variant) % len(MARKERS)]
-    return Look(COLORS[place % len(COLORS)], marker, LINES[(place // len(MARKERS) + variant) % len(LINES)])
+    halves = len(FILLS) - 1
+    fill = FILLS[1 + (variant - 1) % halves] if variant else FILLS[0]
+    line = LINES[(place // len(MARKERS) + variant + (variant - 1) // halves * bool(variant)) % len(LINES)]
+    return Look(COLORS[place % len(COLORS)], MARKERS[place % len(MARKERS)], line, fill)
 
 
 def _hashed_place(loss: str) -> int:

@@ -22,6 +22,8 @@ from dml_bench.results.record import RunRecord
 REFERENCES = ("raw_pixels", "raw_features", "untrained")
 """What stands in the loss column of rows that were not trained: a yardstick, not a competitor."""
 
+_UNKNOWN = object()
+
 LONG_COLUMNS = (
     *("recipe", "recipe_id", "protocol_id", "dataset", "loss", "options", "backbone", "embedding_dim", "seed"),
     *("status", "reason", "metric", "value", "train_seconds", "selection"),
@@ -34,7 +36,8 @@ class Row:
 
     Attributes:
         runs: at least one, ordered by seed.
-        options: what sets the recipe apart, as text such as ``scale=30, training.epochs=5``.
+        options: what sets the recipe apart, as text such as ``scale=30, training.epochs=5``; defaults too, where
+            another row of the loss has something else.
     """
 
     runs: tuple[RunRecord, ...]
@@ -247,16 +250,48 @@ def _distinct(records: Sequence[RunRecord]) -> list[RunRecord]:
     return list(runs.values())
 
 
-def _rows(records: Iterable[RunRecord]) -> list[Row]:
+def _rows(records: Sequence[RunRecord]) -> list[Row]:
+    named: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
+    for run in records:
+        named[run.dataset, run.protocol_id, run.loss].append(run)
+    options = {key: _option_names(runs) for key, runs in named.items()}
     visible: dict[tuple[Any, ...], dict[str, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
     for run in records:
-        shown = (run.loss, options_text(run.options), run.backbone, run.embedding_dim)
+        text = options_text(_known_options(run, options[run.dataset, run.protocol_id, run.loss]))
+        shown = (run.loss, text, run.backbone, run.embedding_dim)
         visible[(run.dataset, run.protocol_id, *shown)][run.recipe_id].append(run)
     return [
         Row(tuple(sorted(runs, key=lambda run: run.seed)), _told_apart(key[3], recipe, len(recipes) > 1))
         for key, recipes in visible.items()
         for recipe, runs in recipes.items()
     ]
+
+
+def _option_names(runs: Sequence[RunRecord]) -> list[str]:
+    """Return the options that any run names, in the order of the run that names most."""
+    ordered = sorted(runs, key=lambda run: (-len(run.options), run.recipe_id))
+    return list(dict.fromkeys(name for run in ordered for name in run.options))
+
+
+def _known_options(run: RunRecord, names: Sequence[str]) -> dict[str, Any]:
+    """Return the options a run names, and the others of ``names`` as its recipe has them, defaults included."""
+    found = {}
+    for name in names:
+        value = run.options[name] if name in run.options else _of_recipe(run.recipe, name)
+        if value is not _UNKNOWN:
+            found[name] = value
+    return found
+
+
+def _of_recipe(recipe: Mapping[str, Any], name: str) -> Any:
+    """Look an option of the loss up, or a dotted path of the recipe."""
+    loss = recipe.get("loss")
+    if isinstance(loss, Mapping) and name in loss:
+        return loss[name]
+    value: Any = recipe
+    for part in name.split("."):
+        value = value.get(part, _UNKNOWN) if isinstance(value, Mapping) else _UNKNOWN
+    return value
 
 
 def _told_apart(options: str, recipe: str, ambiguous: bool) -> str:

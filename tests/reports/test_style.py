@@ -15,7 +15,7 @@ def test_every_known_loss_looks_like_no_other(make):
     found = looks_of([make(loss) for loss in (*LOSS_ORDER, "raw_pixels", "untrained")])
     assert len(set(found.values())) == len(LOSS_ORDER) + 2
     assert len({(look.color, look.marker) for look in found.values()}) == len(LOSS_ORDER) + 2
-    assert len({(look.marker, look.line, look.hollow) for look in found.values()}) == len(LOSS_ORDER) + 2  # in grey
+    assert len({(look.marker, look.line, look.fill) for look in found.values()}) == len(LOSS_ORDER) + 2  # in grey
 
 
 def test_a_loss_looks_the_same_in_any_company(make):
@@ -29,10 +29,15 @@ def make_key(loss: str) -> tuple[str, str, str, int]:
     return (loss, "", "convnet", 64)
 
 
-def test_options_keep_the_colour_and_change_marker_and_line(make):
-    found = looks_of([make("softtriple", options={"centers_per_class": k}) for k in (10, 1, 2, 5)])
-    assert {look.color for look in found.values()} == {looks_of([make("softtriple")])[make_key("softtriple")].color}
-    assert len({(look.marker, look.line) for look in found.values()}) == 4
+def test_options_keep_colour_and_marker_and_change_fill_and_line(make):
+    others = [make(loss) for loss in LOSS_ORDER if loss != "softtriple"]
+    found = looks_of([*others, *(make("softtriple", options={"centers_per_class": k}) for k in range(1, 18))])
+    alone = looks_of([make("softtriple")])[make_key("softtriple")]
+    variants = {look for key, look in found.items() if key[0] == "softtriple"}
+    assert {(look.color, look.marker) for look in variants} == {(alone.color, alone.marker)} and len(variants) == 17
+    # no other loss looks like one of them, in grey either
+    grey = {(look.marker, look.line, look.fill) for look in found.values()}
+    assert len(grey) == len(found)
     first = found[("softtriple", "centers_per_class=1", "convnet", 64)]
     assert first == looks_of([make("softtriple")])[make_key("softtriple")]
 

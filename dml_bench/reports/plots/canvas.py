@@ -135,5 +135,7 @@ def axis_name(metric: str) -> str:
 
 def marker(look: Look) -> dict[str, Any]:
     """Return how a line or dot of a row is drawn."""
-    fill = {"markerfacecolor": look.face, "markeredgecolor": look.color}
+    hollow = look.fill == "none"
+    fill = {"fillstyle": "full" if hollow else look.fill, "markerfacecolor": "white" if hollow else look.color}
+    fill |= {"markerfacecoloralt": "white", "markeredgecolor": look.color}
     return {"marker": look.marker, "color": look.color, "markersize": 5.5, "markeredgewidth": 1.0, **fill}

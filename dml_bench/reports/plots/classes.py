@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from dml_bench.reports.measured import measured
 from dml_bench.reports.plots.canvas import TITLE_WIDTH, WIDE, Looks, axis_name, longest, marker, named, title
-from dml_bench.reports.scales import scale_of
+from dml_bench.reports.scales import Scale, scale_of
 from dml_bench.reports.summary import Row, Section
 
 BEST = 4
@@ -26,12 +27,13 @@ Classes = tuple[Row, str, npt.NDArray[np.float64]]
 def class_recall(section: Section, look: Looks) -> Figure | None:
     """Draw the leading metric of every class, from a row's worst to its best, of the best rows and the references.
 
-    References have a panel of their own. None where no row kept values per query, or of one class.
+    References that are worse than all of these by the mean have a panel of their own. None where no row kept values
+    per query, or of one class.
     """
     metric = section.ranked_by
     found = [(row, label, values) for row, label in named(section, WIDE) if len(values := _means(row, metric)) > 1]
     trained = [item for item in found if not item[0].is_reference]
-    parts = [part for part in (trained[:BEST], [item for item in found if item[0].is_reference]) if part]
+    parts = _parts(trained[:BEST], [item for item in found if item[0].is_reference], scale_of(metric))
     if not parts:
         return None
     shown = [(row, label) for part in parts for row, label, _ in part]
@@ -48,6 +50,14 @@ def class_recall(section: Section, look: Looks) -> Figure | None:
     return figure
 
 
+def _parts(trained: Sequence[Classes], references: Sequence[Classes], scale: Scale) -> list[list[Classes]]:
+    """Return what each panel shows."""
+    worst = max((scale.badness(values.mean()) for _, _, values in trained), default=-math.inf)
+    near = [item for item in references if scale.badness(item[2].mean()) <= worst]
+    far = [item for item in references if scale.badness(item[2].mean()) > worst]
+    return [part for part in ([*trained, *near], far) if part]
+
+
 def _lines(axes: Axes, part: Sequence[Classes], metric: str, look: Looks) -> None:
     scale = scale_of(metric)
     for place, (row, label, values) in enumerate(part):
@@ -57,7 +67,7 @@ def _lines(axes: Axes, part: Sequence[Classes], metric: str, look: Looks) -> Non
         levels = np.sort([scale.shown(value) for value in values])
         axes.plot(shares, levels, linestyle=style.line, linewidth=1.3, markevery=dots, label=label, **marker(style))
     axes.grid()
-    if part[0][0].is_reference:
+    if all(row.is_reference for row, _, _ in part):
         axes.set_ylabel("references (%)" if scale.percent else "references")
 
 

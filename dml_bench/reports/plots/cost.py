@@ -30,13 +30,15 @@ from dml_bench.reports.summary import Row, Section
 
 Point = tuple[int, float, float]
 """The place of a row in its section, its seconds, and its metric as shown."""
+Span = tuple[float, float]
 
 
 @of_the_first
 def pareto(section: Section, look: Looks) -> Figure | None:
     """Draw the leading metric against training time; a step line joins rows that none beats in both.
 
-    Letters are those of the tables. None without two trained rows of which the time is known.
+    Level bars reach from the fastest seed to the slowest, which other work on a machine can set far apart. Letters
+    are those of the tables. None without two trained rows of which the time is known.
     """
     stands = Standings(section, section.ranked_by)
     scale, means = scale_of(stands.metric), [known.mean for known in stands.estimates]
@@ -50,11 +52,13 @@ def pareto(section: Section, look: Looks) -> Figure | None:
     height = max(4.6, 1.4 + 0.155 * sum(label.count("\n") + 1.35 for _, label in kept))
     figure = Figure(figsize=(max(5.8 + 0.075 * longest(kept), TITLE_WIDTH), height), layout="constrained")
     axes = figure.subplots()
-    _scales(axes, points)
+    spans = {i: _span(section.rows[i]) for i, _, _ in points}
+    _scales(axes, list(spans.values()))
     best = front(points, scale.better == "higher")
     strokes = _step(axes, [points[i] for i in best])
     for i, seconds, mean in points:
         style = look[section.rows[i].key]
+        axes.hlines(mean, *spans[i], colors=style.color, linewidth=0.8, alpha=0.45)
         axes.vlines(seconds, *interval(stands.estimates[i], scale), colors=style.color, linewidth=0.8, alpha=0.45)
         (dot,) = axes.plot([seconds], [mean], linestyle="none", **marker(style))
         dot.set_label(shown[i][1])
@@ -62,9 +66,9 @@ def pareto(section: Section, look: Looks) -> Figure | None:
     axes.set(xlabel="training seconds (mean over seeds)", ylabel=axis_name(stands.metric))
     axes.grid()
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", handlelength=1.5)
-    note = (
-        f"{stands.metric} and training time; stepped line: no row is both better and faster\n{sure(stands.estimates)}"
-    )
+    several = "; level bars: the fastest and the slowest seed" * any(low < high for low, high in spans.values())
+    note = f"{stands.metric} and training time; stepped line: no row is both better and faster by the means"
+    note += f"\n{sure(stands.estimates)}{several}"
     figure.suptitle(title(section, note), fontsize=9)
     names = {points[i][0]: [f"{letter(points[i][0])} {section.rows[points[i][0]].loss}"] for i in best}
     place(axes, [((x, y), [*names.get(i, ()), letter(i)]) for i, x, y in points], strokes)
@@ -104,10 +108,14 @@ def _step(axes: Axes, best: Sequence[Point]) -> list[tuple[tuple[float, float], 
     return list(pairwise(path))
 
 
-def _scales(axes: Axes, points: Sequence[Point]) -> None:
+def _span(row: Row) -> Span:
+    times = [run.seconds["train"] for run in row.finished if "train" in run.seconds]
+    return min(times), max(times)
+
+
+def _scales(axes: Axes, spans: Sequence[Span]) -> None:
     """Span the times, by powers where they are far apart."""
-    times = [seconds for _, seconds, _ in points]
-    least, most = min(times), max(times)
+    least, most = min(low for low, _ in spans), max(high for _, high in spans)
     if most > 8 * least:
         axes.set_xscale("log")
         axes.set_xlim(least / 1.3, most * 1.5)

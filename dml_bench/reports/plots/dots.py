@@ -74,7 +74,11 @@ def _dots(axes: Axes, stands: Standings, places: Sequence[int], look: Looks) -> 
     for place, i in enumerate(places):
         mean, style = scale.shown(found[i].mean), look[rows[i].key]
         if left <= mean <= right:
-            axes.hlines(place, *interval(found[i], scale), colors=style.color, linewidth=1.4)
+            low, high = interval(found[i], scale)
+            axes.hlines(place, low, high, colors=style.color, linewidth=1.4)
+            cut = [(edge, tip) for edge, tip, over in ((left, "<", low < left), (right, ">", high > right)) if over]
+            for edge, tip in cut:
+                axes.plot([edge], [place], color=style.color, marker=tip, markersize=4, clip_on=False)
             axes.plot([mean], [place], linestyle="none", clip_on=False, **marker(style))
         elif not math.isnan(mean):
             _arrow(axes, place, found[i].mean, scale, style)
@@ -134,5 +138,5 @@ def _notes(stands: Sequence[Standings]) -> list[str]:
     if any(stand.standing.tied for stand in stands):
         notes.append("shaded and bracketed: tied, not told apart from the best (5 %, Holm)")
     if any(row.is_reference and row.finished for row in stands[0].section.rows):
-        notes.append("an arrow points to a reference off the scale")
+        notes.append("an arrow points off the scale")
     return ["; ".join(notes)] if len(notes) < 3 else [notes[0], "; ".join(notes[1:])]

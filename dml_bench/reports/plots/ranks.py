@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dml_bench.reports.across import Across, ranked_across, row_name
+from dml_bench.reports.across import Across, ranked_across
 from dml_bench.reports.plots.canvas import NARROW, TITLE_LENGTH, TITLE_WIDTH, Looks, marker
 from dml_bench.reports.style import folded
-from dml_bench.reports.summary import Row, Section, ranking_metric
+from dml_bench.reports.summary import Row, Section, options_text, ranking_metric
 
 
 def critical_difference(sections: Sequence[Section], look: Looks) -> Figure | None:
@@ -25,9 +25,8 @@ def critical_difference(sections: Sequence[Section], look: Looks) -> Figure | No
     known = ranked_across(sections, metric)
     if known is None:
         return None
-    rows = {row_name(row): row for row in known.sections[0].rows}
-    shown = [(known.result.ranks[i], rows[known.names[i]]) for i in known.order]
-    names = [folded(row.loss, row.options, NARROW, 3) for _, row in shown]
+    shown = [(known.result.ranks[i], known.rows[i]) for i in known.order]
+    names = [folded(row.loss, options_text(row.runs[0].options), NARROW, 3) for _, row in shown]
     title = _title(known, metric)
     bars = groups([rank for rank, _ in shown], known.result.critical)
     depth = -(-len(shown) // 2) + len(bars) / 3 + 0.5
