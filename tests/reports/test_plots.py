@@ -48,6 +48,14 @@ def test_references_do_not_flatten_the_losses(quickstart):
     assert losses.get_ylim()[0] > 70
 
 
+def test_a_reference_that_is_no_worse_than_a_loss_shares_its_scale(make):
+    values = {"arcface": 0.5, "raw_pixels": 0.8, "untrained": 0.2}
+    runs = [make(loss, metrics={"recall@1": v, "recall@2": v + 0.1}) for loss, v in values.items()]
+    losses, references = figure_of(recall_curves, runs).axes
+    assert {tuple(np.round(line.get_ydata())) for line in losses.lines} == {(50, 60), (80, 90)}
+    assert [tuple(np.round(line.get_ydata())) for line in references.lines] == [(20, 30)]
+
+
 def test_each_metric_has_a_panel_that_spans_the_losses_and_points_to_the_references(quickstart):
     shown = [axes for axes in figure_of(metric_dots, quickstart).axes if axes.get_visible()]
     names = ["recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r_precision", "nmi"]

@@ -13,7 +13,7 @@ from dml_bench.errors import DmlBenchError, ResultsError
 from dml_bench.reports.comparison import compared
 from dml_bench.reports.report import write_report
 from dml_bench.reports.reported import reported_tables
-from dml_bench.reports.standings import lines, tables
+from dml_bench.reports.standings import claims, lines, tables
 from dml_bench.reports.summary import sections
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import read_runs
@@ -118,6 +118,17 @@ def test_programs_read_the_same(runs):
     assert found["bad"]["recipe_id"] in best["better_than"].split()
     assert found["single"]["basis"] == "n=1, no claim"
     assert math.isnan(found["single"]["low"])
+
+
+def test_a_best_row_that_stands_alone_is_said_to(tmp_path):
+    for loss, level in (("best", 0.9), ("bad", 0.4), ("untrained", 0.2)):
+        publish(tmp_path, loss, level)
+    (section,) = sections(read_runs([tmp_path]))
+    assert list(claims(section)) == [
+        "Better than every other loss by recall@1 (new seeds and classes, 5 %, Holm): best."
+    ]
+    publish(tmp_path, "old", 0.3, kept=False)  # of which nothing is known per query
+    assert list(claims(*sections(read_runs([tmp_path])))) == []
 
 
 def test_other_protocols_are_never_ranked_together(runs, tmp_path):

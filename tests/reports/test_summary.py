@@ -94,6 +94,21 @@ def test_recipes_that_look_alike_are_told_apart_by_their_id(make):
     assert sorted(summary_table(runs)["options"]) == ["recipe=a1", "recipe=b2", "scale=30"]
 
 
+def test_a_default_is_named_where_another_row_of_the_loss_has_something_else(make):
+    def run(options, k, weight):
+        recipe = {"loss": {"name": "softtriple", "centers_per_class": k, "weight": weight}, "training": {"epochs": 3}}
+        return make("softtriple", options=options, recipe=recipe, recipe_id=f"{k}{weight}{options}")
+
+    runs = [run({"weight": 2.0}, 10, 2.0), run({"centers_per_class": 5, "weight": 0.0}, 5, 0.0)]
+    runs += [make("arcface"), run({"training.epochs": 9}, 10, 0.2)]
+    assert {row.options for section in sections(runs) for row in section.rows} == {
+        "centers_per_class=10, weight=2, training.epochs=3",
+        "centers_per_class=5, weight=0, training.epochs=3",
+        "centers_per_class=10, weight=0.2, training.epochs=9",
+        "",
+    }
+
+
 def test_backbone_and_dimension_make_rows_of_their_own(make):
     runs = [make(recipe_id=str(d), embedding_dim=d) for d in (64, 128)] + [make(recipe_id="r", backbone="resnet")]
     assert sorted(zip(*(summary_table(runs)[c] for c in ("backbone", "embedding_dim")), strict=True)) == [

@@ -91,7 +91,7 @@ def _lines(rows: Sequence[Row], name: str) -> list[Line]:
             same = frozenset((key, repr(value)) for key, value in known.items() if not _apart(key, name))
             groups[row.loss, row.backbone, row.embedding_dim, same].setdefault(float(known[name]), row)
     lines = [group for group in groups.values() if len(group) > 1]
-    return [line(group, _others(next(iter(group.values())), name), group[max(group)].key) for group in lines]
+    return [line(group, _others(next(iter(group.values())), name), group[min(group)].key) for group in lines]
 
 
 def _apart(key: str, name: str) -> bool:

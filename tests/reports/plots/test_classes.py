@@ -24,6 +24,13 @@ def test_the_best_and_the_references_are_shown(publish, make, draw_one):
     assert f"the best {BEST} of {BEST + 2} losses" in figure.get_suptitle()
 
 
+def test_a_reference_that_is_no_worse_than_a_loss_shares_its_scale(publish, draw_one):
+    figure = draw_one(class_recall, [*publish("arcface", 0.5), *publish("raw_pixels", 0.8), *publish("untrained", 0.2)])
+    losses, references = figure.axes
+    assert [line.get_label() for line in losses.lines] == ["arcface", "raw_pixels"]
+    assert [line.get_label() for line in references.lines] == ["untrained"]
+
+
 def test_markers_stay_few_and_apart_with_many_classes(publish, draw_one):
     runs = [*publish("arcface", 0.7, 1, 659), *publish("coco", 0.6, 1, 659)]
     (axes,) = draw_one(class_recall, runs).axes

@@ -33,6 +33,17 @@ def test_the_step_line_goes_from_the_fastest_to_the_best(make, draw_one):
     assert {text.get_text() for text in axes.texts} - {""} == {"c arcface", "a coco", "b"}
 
 
+def test_level_bars_reach_from_the_fastest_seed_to_the_slowest(make, draw_one):
+    times = {"arcface": (5, 9, 16), "coco": (10, 10, 10)}
+    runs = [timed(make, loss, t, 0.6, seed=s) for loss, three in times.items() for s, t in enumerate(three)]
+    figure = draw_one(pareto, runs)
+    ends = [segment[:, 0].tolist() for lines in figure.axes[0].collections for segment in lines.get_segments()]
+    assert [5, 16] in ends and [10, 10] in ends
+    assert figure.axes[0].get_xlim()[1] > 16
+    assert "the fastest and the slowest seed" in figure.get_suptitle()
+    assert "slowest" not in draw_one(pareto, [run for run in runs if run.seed == 0]).get_suptitle()
+
+
 def test_references_are_levels_or_said_to_be_off_the_scale(make, draw_one):
     runs = [timed(make, "arcface", 5, 0.6), timed(make, "coco", 10, 0.8)]
     runs += [make("untrained", metrics={"recall@1": 0.1}, seconds={}), make("raw_pixels", metrics={"recall@1": 0.7})]

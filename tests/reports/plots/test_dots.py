@@ -31,6 +31,18 @@ def test_rows_that_are_tied_are_shaded_bracketed_and_said_to_be_tied(publish, dr
     assert SHADE != "#FFFFFF"
 
 
+def test_an_interval_that_is_cut_at_the_edge_says_so(publish, draw_one):
+    figure = draw_one(metric_dots, [*publish("arcface", 0.85, classes=40), *publish("untrained", 0.84, 2, 3)])
+    (axes,) = figure.axes
+    left, right = axes.get_xlim()
+    low, high = axes.collections[1].get_segments()[0][:, 0]
+    assert low < left and high > right
+    assert [(line.get_marker(), line.get_xdata()[0]) for line in axes.lines if line.get_marker() in "<>"] == [
+        ("<", left),
+        (">", right),
+    ]
+
+
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_without_values_per_query_it_says_what_the_bars_rest_on(make, draw_one, seeds):
     runs = [make(seed=s, metrics={"recall@1": 0.5 + s / 100}) for s in range(seeds)]
