@@ -22,6 +22,11 @@ def load_split(recipe: Recipe) -> Split:
     return _load(choice, recipe.data_root or os.environ.get("DML_BENCH_DATA"))
 
 
+def forget_split() -> None:
+    """Let the next one be loaded from its files, which may have changed since."""
+    _load.cache_clear()
+
+
 @lru_cache(maxsize=1)
 def _load(choice: str, root: str | None) -> Split:
     options, subset, folds, fold = json.loads(choice)

@@ -5,8 +5,10 @@ import io
 import pytest
 from PIL import Image
 
+import dml_bench
 from dml_bench import splits
 from dml_bench.data import cub200
+from dml_bench.errors import ResultsError
 from dml_bench.flow import VOCABULARY, execute
 from dml_bench.recipe.reader import read_recipe
 
@@ -91,3 +93,20 @@ def test_a_record_says_what_a_subset_left(birds):
     assert noisy.data["train"] == plain.data["train"]
     assert len({r.protocol_id for r in (plain, few, noisy)}) == 3
     assert len({r.recipe_id for r in (plain, few, noisy)}) == 3
+
+
+def test_data_that_change_between_two_calls_in_one_process_are_noticed(birds):
+    recipe = {
+        "dataset": {"name": "cub200", "image_size": 16},
+        "data_root": str(birds.parent),
+        "loss": None,
+        "references": False,
+        "evaluation": {"metrics": ["recall@1"]},
+    }
+    (before,) = dml_bench.run(recipe, out=birds.parent / "runs")
+    labels = birds / "image_class_labels.txt"
+    labels.write_text(labels.read_text().replace("\n32 8\n", "\n32 7\n"))
+    with pytest.raises(ResultsError, match="was made from other data"):
+        dml_bench.run(recipe, out=birds.parent / "runs")
+    (after,) = dml_bench.run(recipe, out=birds.parent / "anew")
+    assert after.protocol_id != before.protocol_id and after.recipe_id == before.recipe_id

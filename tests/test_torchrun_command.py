@@ -37,8 +37,9 @@ def recipe(tmp_path_factory):
 def start(recipe, out, ranks, *more):
     """Start the command in as many processes, its own session, so that a test can end all of it."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
-    command = [sys.executable, *launcher, "-m", "dml_bench", "run", str(recipe), "--out", str(out), "--device", "cpu"]
+    command = [sys.executable, *launcher, "-m", "dml_bench", "run", str(recipe), "--out", str(out)]
     keep = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    keep["CUDA_VISIBLE_DEVICES"] = ""  # the device that is chosen is the CPU
     return subprocess.Popen(
         [*command, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=keep, start_new_session=True
     )

@@ -96,7 +96,7 @@ def run(
     if dry_run:
         for item in grid.runs:
             state = "would run" if item in todo else f"done ({done[item.run_id].status})"
-            console.print(f"{state}: {grid.folder / item.run_id}  {describe(item)}", highlight=False, soft_wrap=True)
+            _note(console, f"{state}: {grid.folder / item.run_id}  {describe(item)}")
         return
     begin = elsewhere(
         runner, device=device, jobs=jobs, address=address, ship_data=ship_data, slurm=slurm or (), timeout=timeout
@@ -116,7 +116,7 @@ def run(
             with GridProgress(console, len(todo)) as progress:
                 show = partial(_show, progress, tracking)
                 if launched()[1] > 1:
-                    lead(grid, todo, device, show, checkpoint_every)
+                    lead(grid, todo, places[0], show, checkpoint_every)
                 else:
                     begin = begin or partial(run_side_by_side, devices=places, timeout=timeout)
                     with closing(begin(grid, todo, replaces=before, checkpoint_every=checkpoint_every)) as events:
@@ -268,7 +268,7 @@ def _stopping_cleanly(console: Console, grid: Plan, todo: Sequence[Run], before:
 def _say_what_is_skipped(console: Console, grid: Plan, done: dict[str, RunRecord], todo: Sequence[Run]) -> None:
     skipped = len(grid.runs) - len(todo)
     failed = sum(record.status == "failed" for record in done.values()) if skipped else 0
-    console.print(f"{len(todo)} runs to do in {grid.folder}", highlight=False, soft_wrap=True)
+    _note(console, f"{len(todo)} runs to do in {grid.folder}")
     if skipped:
         note = f" ({failed} of them failed)" if failed else ""
         console.print(f"{skipped} runs are done already{note} and skipped; --force repeats them", highlight=False)
@@ -294,4 +294,4 @@ def _report(console: Console, records: Sequence[RunRecord], folder: Path, **how:
         for line in claims(section):
             _note(console, line)
     written = write_report(records, folder, **how)
-    console.print(f"Report: {folder} ({len(written)} files)", highlight=False, soft_wrap=True)
+    _note(console, f"Report: {folder} ({len(written)} files)")

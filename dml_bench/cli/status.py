@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 PAUSE = 2.0
 """Seconds between two looks of ``--watch``."""
 
+URGENT = ("running", "stale", "failed", "waiting", "done")
+"""States in the order in which they are shown where there is no room for all runs."""
+
 WIDE = 1000
 """Columns where nobody sees them: nothing is cut off in a file."""
 
@@ -42,11 +45,11 @@ def status(
             if not watch or not _unfinished(found):
                 return
             time.sleep(5 * PAUSE)
-    with Live(_page(_look(runs)), console=console, auto_refresh=False) as live:
+    with Live(console=console, auto_refresh=False) as live:
         while _unfinished(found := _look(runs)):
-            live.update(_page(found), refresh=True)
+            live.update(_page(found, console.height), refresh=True)
             time.sleep(PAUSE)
-        live.update(_page(found), refresh=True)
+        live.update(_page(found, console.height), refresh=True)
 
 
 def _look(folders: Sequence[Path]) -> dict[Path, list[Standing]]:
@@ -59,13 +62,24 @@ def _unfinished(found: dict[Path, list[Standing]]) -> bool:
     return any(run.state in ("waiting", "running", "stale") for runs in found.values() for run in runs)
 
 
-def _page(found: dict[Path, list[Standing]]) -> Group:
-    return Group(*[part for folder, runs in found.items() for part in (_headline(folder, runs), _table(runs))])
+def _page(found: dict[Path, list[Standing]], height: int | None = None) -> Group:
+    """Return what is shown; of more runs than ``height`` lines have room for, those that need looking at."""
+    room = None if height is None else max(1, (height - 1) // len(found) - 3)
+    return Group(*[part for folder, runs in found.items() for part in (_headline(folder, runs), *_rows(runs, room))])
+
+
+def _rows(runs: Sequence[Standing], room: int | None) -> list[Table | Text]:
+    if room is None or len(runs) <= room:
+        return [_table(runs)]
+    first = sorted(runs, key=lambda run: URGENT.index(run.state))[:room]
+    counts = Counter[str](run.state for run in runs) - Counter[str](run.state for run in first)
+    more = ", ".join(f"{counts[state]} {state}" for state in URGENT if counts[state])
+    return [_table(first), Text(f"and {len(runs) - room} more: {more}")]
 
 
 def _headline(folder: Path, runs: Sequence[Standing]) -> Text:
     counts = Counter[str](run.state for run in runs)
-    states = ("done", "failed", "running", "stale", "waiting")
+    states = sorted(URGENT)
     told = ", ".join(f"{counts[state]} {state}" for state in states if counts[state])
     return Text(f"{folder}: {len(runs)} runs, {told}")
 

@@ -69,10 +69,10 @@ def recipe_id(document: Mapping[str, Any]) -> str:
     """
     kept = {key: value for key, value in document.items() if key not in APART}
     kept["backbone"] = named_by_content(kept.get("backbone"))
-    kept["loss"] = _plain_init(kept.get("loss"))
+    kept["loss"] = _plain_numbers(_plain_init(kept.get("loss")))
     for path, default in LATER.items():
         kept = _without(kept, path, default)
-    metrics = sorted(set(kept["evaluation"]["metrics"]))
+    metrics = sorted(set(map(_plain_metric, kept["evaluation"]["metrics"])))
     return _digest({**kept, "evaluation": {**kept["evaluation"], "metrics": metrics}})
 
 
@@ -80,6 +80,29 @@ def _plain_init(loss: Any) -> Any:
     """Leave out the usual start of centers where losses did not always have a choice of it."""
     lately = isinstance(loss, Mapping) and loss.get("name") in ("norm_softmax", "proxy_nca", "proxy_nca_pp")
     return _without(loss, ("init",), "unit") if lately else loss
+
+
+def _plain_numbers(loss: Any) -> Any:
+    """Write whole numbers of a library's loss in one way: nobody says of its options whether 80 is 80.0."""
+    foreign = isinstance(loss, Mapping) and str(loss.get("name", "")).startswith("pml.")
+    return _whole(loss) if foreign else loss
+
+
+def _plain_metric(name: str) -> str:
+    """Write ``tar@1e-3`` as ``tar@0.001``."""
+    word, at, number = name.partition("@")
+    try:
+        return name if number.isdigit() else f"{word}{at}{float(number)!r}"
+    except ValueError:
+        return name
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _whole(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def protocol_id(data_digest: str, distance: str = "cosine", selection: Mapping[str, Any] | None = None) -> str:

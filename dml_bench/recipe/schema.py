@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from dml_bench.registry import Count, NonNegative, Positive
 
@@ -14,6 +15,9 @@ Choice = Annotated[dict[str, Any], BeforeValidator(lambda value: as_choice(value
 
 Choices = Annotated[list[Choice], BeforeValidator(lambda value: value if isinstance(value, list) else [value])]
 """Several choices in a row, or one."""
+
+Name = Annotated[str, AfterValidator(lambda value: as_name(value))]
+"""What runs of a recipe are called, and their folder by default."""
 
 CHOICES = {
     ("dataset",): "datasets",
@@ -235,7 +239,7 @@ class Recipe(Section):
     features as they are.
     """
 
-    name: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")] = "recipe"
+    name: Name = "recipe"
     description: str = ""
     dataset: Choice
     data_root: str | None = None
@@ -260,6 +264,20 @@ class Recipe(Section):
     def document(self) -> dict[str, Any]:
         """Return the recipe as plain JSON values, every default spelt out."""
         return self.model_dump(mode="json")
+
+
+def as_name(value: str) -> str:
+    """Return a name that a folder can have everywhere.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    if not re.fullmatch(r"\w[\w.+-]*", value):
+        raise ValueError(
+            f"must be letters, digits, _ . + and -, without spaces, beginning with one of the first three, "
+            f"not {value!r}"
+        )
+    return value
 
 
 def as_choice(value: Any) -> Any:

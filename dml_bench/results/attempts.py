@@ -24,7 +24,7 @@ def begin_attempt(work: Path) -> int:
 def attempts_begun(work: Path) -> int:
     """Return how many attempts were begun in a hidden folder; 0 if it does not say."""
     count = work / COUNT
-    said = count.read_text(encoding="utf-8").strip() if count.exists() else ""
+    said = count.read_bytes().strip() if count.exists() else b""
     return int(said) if said.isdigit() else 0
 
 

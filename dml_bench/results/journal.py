@@ -69,6 +69,11 @@ class Journal:
         self.seconds = {name: spent.get(name, 0.0) + self.seconds.get(name, 0.0) for name in {**spent, **self.seconds}}
         self._start -= state["total"]
 
+    def began(self, since: float | None) -> None:
+        """Count the seconds since then, by the clock, as spent."""
+        if since is not None:
+            self._start -= max(0.0, time.time() - since)
+
     def resumed(self, steps: int) -> None:
         """Note that the run goes on after ``steps`` optimizer steps of an earlier attempt."""
         self.resumed_from = steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,12 @@ def read_told(file: Path) -> dict[str, Any]:
 
 def write_told(file: Path, told: Mapping[str, Any]) -> None:
     """Write a JSON file so that whoever reads it finds all of the old or all of the new one."""
-    part = file.with_name(f".{file.name.lstrip('.')}.part")
-    part.write_text(json.dumps(told, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(file)
+    part = file.with_name(f".{file.name.lstrip('.')}.{uuid.uuid4().hex}.part")
+    try:
+        part.write_text(json.dumps(told, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def both(*hearers: Callable[[Mapping[str, Any]], object]) -> Callable[[Mapping[str, Any]], None]:

@@ -17,12 +17,14 @@ from dml_bench.results.attempts import attempts_begun
 from dml_bench.results.environment import available_cores
 from dml_bench.results.journal import Journal
 from dml_bench.results.lease import Lease, living
+from dml_bench.results.live import read_live
 from dml_bench.results.outcome import naming_full_disk
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import find_run, forget, mend, publishing, stamp
 from dml_bench.runners.plan import Plan, choose_device, plan
 from dml_bench.runners.pool import Died, Pool
 from dml_bench.splits import describe, load_split
+from dml_bench.training.checkpoint import Checkpoints
 
 Event = Mapping[str, Any]
 
@@ -116,7 +118,7 @@ def run_side_by_side(
         raise DmlBenchError(f"--timeout {timeout:g}: must be more than 0 seconds")
     by_id = {item.run_id: item for item in todo}
     replaces, looked = replaces or grid.stamps(), -LOOK
-    waiting = {item.run_id: replaces[item.run_id] for item in todo}
+    waiting, resumed = {item.run_id: replaces[item.run_id] for item in todo}, dict[str, int]()
     with naming_full_disk(grid.folder), Pool(devices[: len(todo)], timeout) as pool:
         while waiting or pool.going:
             if waiting and pool.room and time.monotonic() - looked >= LOOK:
@@ -134,12 +136,14 @@ def run_side_by_side(
                 continue
             run_id, event = found
             if isinstance(event, Died):
-                event = lost(by_id[run_id], grid.folder, event, replaces[run_id])
+                event = lost(by_id[run_id], grid.folder, event, replaces[run_id], resumed.get(run_id, 0))
             if event["event"] == "stopped":
                 raise ResultsError(event["reason"])
             if event["event"] == "taken":
                 waiting[run_id] = replaces[run_id]
                 continue
+            if event["event"] == "resumed":
+                resumed[run_id] = event["steps"]
             if event["event"] == "done":
                 looked = -LOOK
             yield by_id[run_id], event
@@ -179,14 +183,19 @@ def _order(item: Run, folder: Path, **how: Any) -> dict[str, Any]:
     return {**document, "folder": str(folder.resolve()), "how": how}
 
 
-def lost(item: Run, folder: Path, death: Died, replaces: int | None = None) -> dict[str, Any]:
+def lost(item: Run, folder: Path, death: Died, replaces: int | None = None, resumed_from: int = 0) -> dict[str, Any]:
     """Record a run whose process died or whose time was up, unless a good record of an earlier time would be lost.
 
-    What it left in its hidden folder stays there, for the next attempt to go on from.
+    Its curve and seconds are those of its newest checkpoint. What it left in its hidden folder stays there, for the
+    next attempt to go on from.
     """
-    journal = Journal(item, death.device, lambda event: None)
+    work, journal = folder / f".work-{item.run_id}", Journal(item, death.device, lambda event: None)
     journal.data = describe(load_split(item.recipe))
-    journal.attempts = max(1, attempts_begun(folder / f".work-{item.run_id}"))
+    journal.attempts, journal.resumed_from = max(1, attempts_begun(work)), resumed_from
+    if work.exists():
+        owner = {"run": item.run_id, "data": str(journal.data["digest"])}
+        _, parts = Checkpoints(work, owner).newest()
+        journal.load_state_dict(parts["journal"]) if parts else journal.began(read_live(work).get("since"))
     reason = f"timed out: {death.reason}" if death.timed_out else f"died: the run's process was {death.reason}"
     record = journal.record("failed", {}, reason, died=not death.timed_out)
     try:
@@ -198,7 +207,8 @@ def lost(item: Run, folder: Path, death: Died, replaces: int | None = None) -> d
             if earlier is None or earlier.status == "failed":
                 with publishing(folder, item.run_id, lease, hidden="lost") as hidden:
                     record.write(hidden)
-                    (hidden / "log.txt").write_text(death.stderr, encoding="utf-8")
+                    said = "\n".join([*journal.lines, death.stderr])
+                    (hidden / "log.txt").write_text(said, encoding="utf-8")
     except RunTaken:  # by a command that noticed before us
         return {"event": "taken", "reason": reason}
     return done_event(record)

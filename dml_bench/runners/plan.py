@@ -24,7 +24,7 @@ from dml_bench.recipe.schema import Recipe
 from dml_bench.registry import Registry
 from dml_bench.results.record import RunRecord
 from dml_bench.results.store import find_run, prepare, stamp
-from dml_bench.splits import load_split
+from dml_bench.splits import forget_split, load_split
 from dml_bench.training.budget import duration
 from dml_bench.training.groups import parameter_groups
 from dml_bench.training.listening import check_dropout, check_judge
@@ -138,7 +138,7 @@ def _located(part: str, error: OptionError) -> RecipeError:
 def plan(
     source: Source, *, changes: Iterable[str] = (), out: Path | None = None, data_root: Path | None = None
 ) -> Plan:
-    """Read and check a recipe; see ``read_recipe``.
+    """Read and check a recipe, for data as they are now; see ``read_recipe``.
 
     Args:
         source: a recipe file, or an equal mapping.
@@ -146,6 +146,7 @@ def plan(
         out: the folder of the runs; by default ``runs/<recipe name>``.
         data_root: overrules the recipe's ``data_root``.
     """
+    forget_split()
     if data_root is not None:
         changes = [*changes, f"data_root={json.dumps(str(data_root))}"]
     runs = read_recipe(source, VOCABULARY, changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,7 +63,8 @@ def save_weights(folder: Path, recipe: Recipe, facts: TrainFacts, model: Embedde
     """Write the weights as they are evaluated; ``torch.load(..., weights_only=True)`` reads the file."""
     stream = io.BytesIO()
     states = {"model": model.state_dict(), "loss": loss.state_dict() if loss else None}
-    torch.save({"recipe": recipe.document(), "facts": asdict(facts), "bgr": model.bgr, **states}, stream)
+    document = json.loads(json.dumps(recipe.document()))  # equal words are not one object: the bytes say if they are
+    torch.save({"recipe": document, "facts": asdict(facts), "bgr": model.bgr, **states}, stream)
     write_whole(folder / WEIGHTS, stream.getvalue())
 
 

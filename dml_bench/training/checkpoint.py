@@ -42,7 +42,7 @@ class Checkpoints:
         folder: where the files are.
         owner: what the run is: files of another are never used.
         every: optimizer steps from one checkpoint to the next; None for as often as takes about 2 percent of the time.
-        parts: what is saved beside the training itself, by name.
+        parts: what is saved beside the training itself, by name; none if files are only looked at.
         note: is told what is wrong with a file.
         on_saved: is told of each new file.
         writes: whether to write at all: of several ranks one does, and the others go on from the same files.
@@ -99,8 +99,7 @@ class Checkpoints:
 
         A file that is damaged or belongs to another run is passed over with a note.
         """
-        read = ((path, state) for path in self._files() if (state := self._read(path)) is not None)
-        path, found = next(read, (None, None))
+        path, found = self._newest()
         if path is None or found is None:
             return None
         self._good = [path]
@@ -110,6 +109,15 @@ class Checkpoints:
         self._on_restored(self._last)
         training: dict[str, Any] = found["training"]
         return training
+
+    def newest(self) -> tuple[int, Mapping[str, Any]]:
+        """Return steps and parts of the newest good checkpoint, without going on from it; 0 and none without one."""
+        _, found = self._newest()
+        return (found["steps"], found["parts"]) if found else (0, {})
+
+    def _newest(self) -> tuple[Path | None, dict[str, Any] | None]:
+        read = ((path, state) for path in self._files() if (state := self._read(path)) is not None)
+        return next(read, (None, None))
 
     def _files(self) -> list[Path]:
         """Return all checkpoints, newest first."""
@@ -132,7 +140,7 @@ class Checkpoints:
             whole = set(state) == {"owner", "steps", "training", "parts"}
         except Exception:  # a file of another program can raise anything
             whole = False
-        if not whole or set(state["parts"]) != set(self.parts):
+        if not whole or (self.parts and set(state["parts"]) != set(self.parts)):
             self._note(f"warning: {path.name} is no checkpoint of this version and is passed over")
             return None
         if state["owner"] != self.owner:

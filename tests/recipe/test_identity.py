@@ -177,3 +177,25 @@ def test_an_image_moved_to_another_class_is_another_protocol(tmp_path, classes):
     assert protocol() != before
     other.rename(one)
     assert protocol() == before
+
+
+def id_of(**parts):
+    return read_recipe({"dataset": "digits", "loss": "norm_softmax"} | parts, VOCABULARY)[0].recipe_id
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        [{"loss": {"name": "norm_softmax", "scale": value}} for value in (16, 16.0)],
+        [{"loss": "pml.CircleLoss"}, *({"loss": {"name": "pml.CircleLoss", "gamma": value}} for value in (80, 80.0))],
+        [{"loss": {"name": "pml.TripletMarginLoss", "margin": value}} for value in (0, 0.0, -0.0)],
+        [{"evaluation": {"metrics": ["recall@1", f"tar@{far}"]}} for far in ("1e-3", "0.001", "1e-03")],
+    ],
+)
+def test_a_number_is_the_same_however_it_is_written(spellings):
+    assert len({id_of(**parts) for parts in spellings}) == 1
+    assert id_of(**spellings[0]) != id_of()
+
+
+def test_other_numbers_of_a_librarys_loss_are_other_recipes():
+    assert len({id_of(loss={"name": "pml.CircleLoss", "m": m}) for m in (0, 0.25, 0.5, 1)}) == 4

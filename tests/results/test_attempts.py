@@ -32,3 +32,12 @@ def test_the_count_outlives_an_attempt_that_is_killed_while_it_begins(tmp_path, 
         with pytest.raises(KilledError):
             begin_attempt(tmp_path)
     assert begin_attempt(tmp_path) == 3
+
+
+@pytest.mark.parametrize("damaged", [b"\xb1\n", b"", b"-1", b"two"])
+def test_a_damaged_count_begins_anew_and_costs_no_checkpoint(tmp_path, damaged):
+    begin_attempt(tmp_path)
+    (tmp_path / "checkpoint-5-00.pt").touch()
+    (tmp_path / "attempts").write_bytes(damaged)
+    assert begin_attempt(tmp_path) == 1
+    assert (tmp_path / "checkpoint-5-00.pt").exists()

@@ -199,3 +199,26 @@ def test_a_loss_that_does_not_fit_is_an_error_before_the_first_run(change, said,
     with pytest.raises(DmlBenchError, match=said):
         run({**RECIPE, **change}, out=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_dies_keeps_what_is_known_of_it(tmp_path):
+    slow = {**RECIPE, "training": {**RECIPE["training"], "epochs": 2000}}
+    (item,) = read_recipe(slow, VOCABULARY)
+    prepare(tmp_path)
+    resumed = []
+    for _ in range(2):
+        epochs = 0
+        for _, event in run_side_by_side(Plan((item,), tmp_path), [item], ["cpu"], checkpoint_every=5):
+            resumed += [event["steps"]] if event["event"] == "resumed" else []
+            epochs += event["event"] == "epoch"
+            if epochs == 2:
+                for child in children():
+                    os.kill(child, signal.SIGKILL)
+    record = find_run(tmp_path, item.run_id)
+    assert record.kind == "died" and record.attempts == 2
+    assert [record.resumed_from] == resumed and record.resumed_from > 0
+    assert record.seconds["total"] > record.seconds["train"] > 0
+    assert [epoch.epoch for epoch in record.curve][:2] == [1, 2]  # what the newest checkpoint knows
+    assert "killed by SIGKILL" in record.reason
+    log = (tmp_path / item.run_id / "log.txt").read_text()
+    assert f"attempt 2 goes on after step {record.resumed_from}" in log
