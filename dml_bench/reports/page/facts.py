@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from dml_bench.reports.audit import SEVERITIES, Finding
+from dml_bench.reports.audit import SEVERITIES, Finding, Severity
 from dml_bench.reports.fairness import budget, compared, resolution, tuning
 from dml_bench.reports.page.table import Column, Field, Line, Table, number
 from dml_bench.reports.summary import Row, Section
@@ -21,6 +21,10 @@ FACTS: Mapping[str, Callable[[Row], str]] = {
     "network": lambda row: f"{row.backbone}, {row.embedding_dim} dimensions",
 }
 """What the rows of a table should have in common."""
+
+FEW = 3
+"""Of the places where the same is found, so many are named."""
+EVERY = "dml-bench audit names every place."
 
 
 def headline(records: Sequence[RunRecord], found: Sequence[Section], when: str) -> dict[str, str]:
@@ -57,16 +61,32 @@ def titled(section: Section) -> list[tuple[str, str]]:
 
 
 def findings(found: Sequence[Finding]) -> Table:
-    """Return what a sceptic finds, the most serious first."""
+    """Return what a sceptic finds, the most serious first; what is found alike in several places is one row."""
     columns = (
         *(Column("severity", True, now="ascending"), Column("check", named=True)),
-        *(Column("where", named=True, header=True), Column("what", named=True)),
+        *(Column("where", named=True, header=True), Column("what", named=True), Column("times", True, "descending")),
     )
+    places: dict[tuple[Severity, str, str], list[str]] = defaultdict(list)
+    for f in found:
+        places[f.severity, f.check, f.message].append(f.where)
     lines = [
-        Line((Field(f.severity, SEVERITIES.index(f.severity)), *map(Field, (f.check, f.where, f.message))), f.severity)
-        for f in found
+        Line(
+            (
+                Field(severity, SEVERITIES.index(severity)),
+                *map(Field, (check, _first(where), message)),
+                number(len(where), "d"),
+            ),
+            severity,
+        )
+        for (severity, check, message), where in places.items()
     ]
-    return Table("What a sceptic finds", columns, tuple(lines))
+    cut = any(len(where) > FEW for where in places.values())
+    return Table("What a sceptic finds", columns, tuple(lines), (), (EVERY,) if cut else ())
+
+
+def _first(where: Sequence[str]) -> str:
+    more = f"; and {len(where) - FEW} more" if len(where) > FEW else ""
+    return "; ".join(where[:FEW]) + more
 
 
 def failed(found: Sequence[Section]) -> Table:

@@ -8,6 +8,7 @@ import pytest
 
 from dml_bench.recipe.reader import write_document
 from dml_bench.reports.page import to_html
+from dml_bench.reports.summary import natural
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium")
@@ -107,6 +108,30 @@ def test_sorting_is_stable_counts_and_keeps_what_is_missing_last(visit, text):
     title(page, "recall@1").click()
     assert losses(page)[:2] == ["circle", "proxy_nca"]  # equal, so as they were: K=100 before K=10
     assert losses(page)[4] == "supcon"
+
+
+def option_cells(page) -> list[str]:
+    return page.locator("#board-1 tbody tr").evaluate_all("rows => rows.map((row) => row.cells[3].textContent.trim())")
+
+
+def test_texts_sort_by_their_decimals_in_both_directions(visit, make):
+    margins = [0.2, 10, 0.05, 0.5, 0.15, 0.35]
+    page = visit(
+        to_html([make("arcface", recipe_id=f"{i:012x}", options={"margin": m}) for i, m in enumerate(margins)])
+    )
+    rising = [f"margin={margin}" for margin in (0.05, 0.15, 0.2, 0.35, 0.5, 10)]
+    title(page, "options").click()
+    assert option_cells(page) == rising
+    title(page, "options").click()
+    assert option_cells(page) == rising[::-1]
+
+
+def test_texts_sort_as_tables_do(visit, make):
+    texts = ["9", "x", "x1", "X2", "1e-05", "a10b2", "a10b10", "a9", "a10", "1.2.3", "1.10.3", "-0.5", "0.10", "naïve"]
+    runs = [make("arcface", recipe_id=f"{i:012x}", options={"of": text}) for i, text in enumerate(texts)]
+    page = visit(to_html(runs))
+    title(page, "options").click()
+    assert option_cells(page) == [f"of={text}" for text in sorted(texts, key=natural)]
 
 
 def test_the_keyboard_reaches_the_titles_and_sorts(visit, text):
@@ -270,6 +295,38 @@ def test_on_a_phone_the_names_stay_while_the_table_scrolls(visit, text):
     name = page.locator("#board-1 tbody th").first
     assert abs(name.bounding_box()["x"] - box.bounding_box()["x"]) < 3
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+WIDE = b"<svg xmlns='http://www.w3.org/2000/svg' width='999pt' height='300pt' viewBox='0 0 999 300'/>"
+
+
+@pytest.fixture
+def pictured(visit, make):
+    return visit(to_html([make()], {"dots.svg": WIDE, "wins.svg": WIDE.replace(b"999pt", b"99pt")}))
+
+
+def test_on_a_phone_pictures_keep_their_size_and_scroll_while_captions_stay(pictured):
+    pictured.set_viewport_size({"width": 375, "height": 740})
+    assert pictured.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert all(image.bounding_box()["width"] >= 600 for image in pictured.locator("figure img").all())
+    box = pictured.get_by_role("group", name="Picture: Dots")
+    box.evaluate("box => box.addEventListener('scroll', () => { box.dataset.at = box.scrollLeft > 0; })")
+    box.focus()
+    pictured.keyboard.press("ArrowRight")
+    sync_api.expect(box).to_have_attribute("data-at", "true")
+    for caption in pictured.locator("figcaption").all():
+        place = caption.bounding_box()
+        assert place["x"] >= 0 and place["x"] + place["width"] <= 375
+        assert caption.evaluate("caption => parseFloat(getComputedStyle(caption).fontSize)") >= 13
+
+
+def test_the_keyboard_stops_at_pictures_only_where_they_scroll(pictured):
+    stops = pictured.locator(".picture[tabindex='0']")
+    assert stops.count() == 0
+    image = pictured.locator("figure img").first
+    assert image.evaluate("image => image.parentElement.scrollWidth === image.parentElement.clientWidth")
+    pictured.set_viewport_size({"width": 375, "height": 740})
+    sync_api.expect(stops).to_have_count(2)
 
 
 def test_on_paper_there_are_tables_and_no_buttons(visit, text):

@@ -10,7 +10,9 @@ import pytest
 from dml_bench.errors import DmlBenchError, ResultsError
 from dml_bench.recipe.reader import read_recipe
 from dml_bench.reports.page import to_html
+from dml_bench.reports.page.pictures import CAPTIONS
 from dml_bench.reports.page.recipes import recipe_text
+from dml_bench.reports.plots import ACROSS, EXTRA, PICTURES
 from dml_bench.reports.report import write_report
 from dml_bench.reports.summary import sections
 
@@ -162,8 +164,26 @@ def test_of_one_picture_the_smaller_kind_is_shown_beside_its_section(make):
     shown = Reader(text).attributes("img")
     assert [of["src"].split(";")[0] for of in shown] == ["data:image/svg+xml", "data:image/png", "data:image/jpeg"]
     assert Reader(text).texts("figcaption") == ["Metrics", "Notes", "Worst queries"]
-    assert shown[0]["alt"].startswith("Metrics of 1 rows on glyphs, protocol p0. First by recall@1: arcface with 80.0.")
+    assert shown[0]["alt"].startswith("Metrics. 1 row on glyphs, protocol p0. First by recall@1: arcface with 80.0.")
     assert text.index("board-2") < text.index("Metrics</figcaption>") < text.index("Notes</figcaption>")
+
+
+def test_every_kind_of_picture_has_a_sentence_that_says_how_to_read_it():
+    assert set(CAPTIONS) == {*PICTURES, *ACROSS, *EXTRA}
+    for sentence in CAPTIONS.values():
+        assert len(sentence.split()) >= 10
+        assert sentence.endswith(".") and ". " not in sentence
+
+
+def test_a_picture_is_said_in_its_caption_and_its_alt_text(make):
+    runs = [make(), make("triplet"), make(dataset="digits")]
+    pictures = dict.fromkeys(("dots-glyphs-p0.png", "critical-difference.svg"), b"x")
+    page = Reader(to_html(runs, pictures))
+    dots, ranks = CAPTIONS["dots"], CAPTIONS["critical-difference"]
+    assert page.texts("figcaption") == [dots, ranks]
+    beside, across = (of["alt"] for of in page.attributes("img"))
+    assert beside.startswith(f"{dots} 2 rows on glyphs, protocol p0. First by recall@1: arcface with 80.0.")
+    assert across == f"{ranks} 3 rows on digits, glyphs. The tables have the numbers."
 
 
 def test_a_picture_of_an_unknown_kind_is_named(make):
@@ -188,6 +208,23 @@ def test_published_figures_findings_and_environments_have_their_tables(make):
         cells
     )
     assert any("65.4" in cell for cell in cells)  # what the SoftTriple paper reports on this data set
+
+
+def test_what_is_found_alike_in_many_places_is_one_row_that_names_the_first(many):
+    titles, *rows = Reader(to_html(many)).tables["found"]
+    assert titles == ["severity", "check", "where", "what", "times"]
+    assert len(rows) < 10
+    [seeds] = [row for row in rows if row[1] == "seeds"]
+    assert seeds[2].count("; ") == 3 and seeds[2].endswith("; and 997 more")
+    assert seeds[3:] == ["1 seed; below 3 the spread is not known", "1000"]
+
+
+def test_few_places_are_all_named(make):
+    runs = [make(loss, seed) for loss in ("arcface", "triplet", "circle") for seed in (0, 1)]
+    text = to_html(runs)
+    [seeds] = [row for row in Reader(text).tables["found"] if row[1] == "seeds"]
+    assert seeds[2].count("; ") == 2 and "more" not in seeds[2]
+    assert seeds[4] == "3" and "names every place" not in text
 
 
 def test_a_recipe_runs_all_seeds_of_its_row_again(tmp_path, make, pytestconfig):

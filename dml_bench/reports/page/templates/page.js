@@ -17,15 +17,22 @@
   system.addEventListener("change", label);
   label();
 
-  // Sort: numbers by data-value, texts as people count (K=2 before K=10); what is missing stays last either way.
-  const collator = new Intl.Collator("en", { numeric: true });
+  // Sort: numbers by data-value, texts as `natural` of summary.py does (K=2 before K=10, 0.15 before 0.2); what is
+  // missing stays last either way. Parts are text, number, text, ...
+  const natural = (text) => text.split(/(\d+(?:\.\d+)?)/).map((part, i) => (i % 2 ? Number(part) : part));
+  const byParts = (a, b) => {
+    const i = a.findIndex((part, i) => part !== b[i]);
+    if (i < 0) return a.length - b.length;
+    return i < b.length && a[i] < b[i] ? -1 : 1;
+  };
   const key = (cell, isNumber) => {
     if (isNumber) return cell.dataset.value === undefined ? null : Number(cell.dataset.value);
-    return cell.textContent.trim() || null;
+    const text = cell.textContent.trim();
+    return text ? natural(text) : null;
   };
   const sort = (body, column, isNumber, sign) => {
     const keyed = [...body.rows].map((row) => [key(row.cells[column], isNumber), row]);
-    const compare = isNumber ? (a, b) => a - b : collator.compare;
+    const compare = isNumber ? (a, b) => a - b : byParts;
     keyed.sort(([a], [b]) => {
       if (a === null || b === null) return (a === null) - (b === null);
       return a === b ? 0 : sign * compare(a, b);
@@ -65,6 +72,17 @@
     input.addEventListener("input", show);
     show();
   }
+
+  // Pictures scroll in narrow windows alone, so the keyboard stops at them there alone.
+  const narrow = matchMedia("(max-width: 40rem)");
+  const stops = () => {
+    for (const box of all(".picture")) {
+      if (narrow.matches) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  };
+  narrow.addEventListener("change", stops);
+  stops();
 
   // Recipes: each line is stored once.
   const { lines, recipes } = JSON.parse(document.getElementById("recipes").textContent);
