@@ -208,6 +208,7 @@ def test_a_recipe_is_shown_where_it_is_asked_for(visit, text, runs):
     assert page.locator("details.recipe pre").first.inner_text() == ""
     page.locator("#board-1 tr", has_text="proxy_nca").locator("summary").click()
     shown = page.locator("details[open] pre")
+    sync_api.expect(shown).not_to_be_empty()  # opening tells the script of it a moment later
     assert shown.inner_text() == expected(runs)
 
 
@@ -270,6 +271,7 @@ def test_names_that_look_like_markup_are_shown_and_nothing_runs(visit, hostile_t
     shown = page.locator("#board-1 tbody th").all_text_contents()
     assert {name.strip() for name in names} <= {text.strip() for text in shown}
     page.locator("summary").first.click()
+    sync_api.expect(page.locator("details[open] pre")).to_contain_text("name: ")
     assert page.locator("details[open] pre").inner_text().startswith("name: ")
     title(page, "loss").click()
     page.get_by_role("searchbox").first.fill("<script>alert(1)")
