@@ -23,7 +23,7 @@ CAPTIONS = {
     "wins": "Every pair of trained rows: the row's value minus the column's, dark where the row is better, pale where "
     "it is worse, white where the two are not told apart.",
     "pareto": "The leading metric against training time: no row is both faster and better than those on the stepped "
-    "line.",
+    "line; level bars reach from the fastest seed to the slowest.",
     "training": "Training loss by epoch, a panel per row with a scale of its own: see whether a line has become flat, "
     "not how high it lies.",
     "centers": "How many centers of a class remain once those that lie close together are merged: the further to the "
