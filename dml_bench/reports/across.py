@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dml_bench.reports.ranking import AcrossDataSets, across_data_sets
+from dml_bench.reports.measured import of_queries
+from dml_bench.reports.ranking import ALPHA, AcrossDataSets, across_data_sets
 from dml_bench.reports.scales import scale_of
 from dml_bench.reports.summary import Row, Section, options_text
 
@@ -38,11 +39,21 @@ class Across:
         """The places of the losses in ``names``, the best first."""
         return sorted(range(len(self.names)), key=lambda i: self.result.ranks[i])
 
+    @property
+    def told(self) -> str:
+        """The pairs that Wilcoxon's test tells apart, corrected by Holm; if there are none, whether any could be."""
+        names, pairs, least = self.names, self.result.pairs, self.result.least
+        if found := [f"{names[i]} and {names[j]}" for (i, j), p in pairs.items() if p < ALPHA]:
+            return ", ".join(found)
+        few = f" (so few data sets, {len(self.sections)}, cannot tell any of {len(pairs)} pairs apart this way: "
+        return "none" + (f"{few}p is {least:.2g} at least)" if least >= ALPHA else "")
+
 
 def ranked_across(found: Sequence[Section], metric: str) -> Across | None:
     """Rank losses over data sets, if two or more have three or more in common under one protocol each.
 
-    ``embeddings`` is left out: features of some other data set's images say little that is independent of it.
+    ``embeddings`` is left out: features of some other data set's images say little that is independent of it. So is a
+    metric that is not read off queries: k-means alone moves nmi by points.
     """
     once = [s for s in found if [o.dataset for o in found].count(s.dataset) == 1 and s.dataset != FEATURES]
     kept = [s for s in once if metric in s.metrics]
@@ -50,7 +61,7 @@ def ranked_across(found: Sequence[Section], metric: str) -> Across | None:
     known = [{name: mean for name, mean in s.items() if not math.isnan(mean)} for s in scores]
     names = [name for name in known[0] if all(name in s for s in known)] if known else []
     better = scale_of(metric).better
-    if len(kept) < 2 or len(names) < 3 or better is None:
+    if len(kept) < 2 or len(names) < 3 or better is None or not of_queries(metric):
         return None
     sign = 1 if better == "higher" else -1
     result = across_data_sets(np.array([[sign * s[name] for name in names] for s in scores]))

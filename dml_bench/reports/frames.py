@@ -14,7 +14,7 @@ from dml_bench.errors import ResultsError
 from dml_bench.reports.comparison import Compared, compared
 from dml_bench.reports.measured import per_query
 from dml_bench.reports.summary import long_table, options_text
-from dml_bench.results.record import RunRecord
+from dml_bench.results.record import Epoch, RunRecord
 from dml_bench.results.store import read_runs
 
 Kind = Literal["metrics", "runs", "curve", "per_query"]
@@ -47,14 +47,15 @@ class Results:
         """Return a frame: a line per run and metric, per run, per run and epoch, or per run and query.
 
         Args:
-            kind: ``metrics``, ``runs``, ``curve`` or ``per_query``.
+            kind: ``metrics``, ``runs``, ``curve`` or ``per_query``. In ``curve``, ``train_loss`` is the value of an
+                epoch, as ``loss`` is the name.
         """
         if kind == "metrics":
             return long_table(self.records)
         if kind == "runs":
             return pd.DataFrame([{**_head(run), **run.metrics, **run.costs, **_seconds(run)} for run in self.records])
         if kind == "curve":
-            lines = [{**_head(run), **asdict(epoch)} for run in self.records for epoch in run.curve]
+            lines = [_head(run) | _epoch(epoch) for run in self.records for epoch in run.curve]
             return pd.DataFrame(lines)
         if kind == "per_query":
             parts = [pd.DataFrame({**per_query(run), **_head(run)}) for run in self.records if per_query(run)]
@@ -80,6 +81,10 @@ class Results:
 def _head(run: RunRecord) -> dict[str, object]:
     names = ("recipe_id", "protocol_id", "dataset", "loss", "backbone", "embedding_dim", "seed", "status")
     return {**{name: getattr(run, name) for name in names}, "options": options_text(run.options)}
+
+
+def _epoch(epoch: Epoch) -> dict[str, object]:
+    return {"train_loss" if name == "loss" else name: value for name, value in asdict(epoch).items()}
 
 
 def _seconds(run: RunRecord) -> dict[str, float]:

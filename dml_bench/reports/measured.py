@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dml_bench.errors import ResultsError
+from dml_bench.errors import OptionError, ResultsError
+from dml_bench.evaluation.metrics import CenterMetric, RankMetric, parse_metric
 from dml_bench.reports.statistics import ClassMeans, Estimate, estimate, p_value
 from dml_bench.results.record import RunRecord
 
@@ -32,6 +33,18 @@ class Measured:
     def estimate(self) -> Estimate:
         """How sure the mean is, which takes resampling and is done once."""
         return estimate(self.means)
+
+
+def of_queries(metric: str) -> bool:
+    """Tell whether a metric is read off one query after the other; only such ones rank losses.
+
+    Others, such as nmi, have no values per query: clusterings differ by points for the same embeddings. One that this
+    version does not know is taken to be read off queries, as most are.
+    """
+    try:
+        return isinstance(parse_metric(metric), RankMetric | CenterMetric)
+    except OptionError:
+        return True
 
 
 def per_query(run: RunRecord) -> Mapping[str, npt.NDArray[Any]]:

@@ -64,12 +64,14 @@ class AcrossDataSets:
         p: of Friedman's test that all losses are alike.
         critical: least difference of mean ranks that counts, by Nemenyi, at 5 percent.
         pairs: p-values of Wilcoxon's signed-rank test by pair, corrected by Holm.
+        least: what these can be at least, where one loss of a pair is better on every data set.
     """
 
     ranks: tuple[float, ...]
     p: float
     critical: float
     pairs: dict[tuple[int, int], float]
+    least: float
 
 
 def across_data_sets(scores: Float64[np.ndarray, "N K"]) -> AcrossDataSets:
@@ -94,4 +96,5 @@ def across_data_sets(scores: Float64[np.ndarray, "N K"]) -> AcrossDataSets:
         1.0 if np.array_equal(columns[i], columns[j]) else float(stats.wilcoxon(columns[i], columns[j]).pvalue)
         for i, j in pairs
     ]
-    return AcrossDataSets(tuple(map(float, ranks)), p, critical, dict(zip(pairs, holm(raw), strict=True)))
+    corrected, least = dict(zip(pairs, holm(raw), strict=True)), min(1.0, len(pairs) * 2.0 ** (1 - many))
+    return AcrossDataSets(tuple(map(float, ranks)), p, critical, corrected, least)

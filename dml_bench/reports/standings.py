@@ -15,11 +15,11 @@ from dml_bench.reports.across import ranked_across, row_name
 from dml_bench.reports.marks import MEANINGS, marks
 from dml_bench.reports.measured import Measured, measured, p_of
 from dml_bench.reports.printed import Cell, Printed
-from dml_bench.reports.ranking import ALPHA, Standing, standing
+from dml_bench.reports.ranking import Standing, standing
 from dml_bench.reports.scales import MISSING, scale_of
 from dml_bench.reports.statistics import Estimate, estimate_of_seeds
 from dml_bench.reports.summary import Row, Section
-from dml_bench.reports.text import caption, failures
+from dml_bench.reports.text import caption, failures, seeds_text
 
 NAMES = ("loss", "options", "backbone", "embedding_dim")
 BY = ("dataset", *NAMES)
@@ -44,7 +44,7 @@ class Standings:
 
     @cached_property
     def estimates(self) -> list[Estimate]:
-        """Return how sure each row's mean is; the interval of a share ends at 0 and 1, nan stays nan."""
+        """Return how sure each row's mean is; the interval of a share ends at 0 and 1, its half is not cut."""
         found = []
         for row, known in zip(self.section.rows, self._measured, strict=True):
             values = [run.metrics[self.metric] for run in row.finished if self.metric in run.metrics]
@@ -203,19 +203,19 @@ def across(found: Sequence[Section], metrics: Sequence[str] = ()) -> list[Printe
 
     Args:
         found: sections of one protocol each.
-        metrics: the first ranks; if there are none, the first that runs have.
+        metrics: the first that can rank does; if there are none, the first of those that runs have.
     """
-    metric = next((name for names in (metrics, *(s.metrics for s in found)) for name in names), "")
-    known = ranked_across(found, metric)
+    asked = dict.fromkeys(metrics or [name for section in found for name in section.metrics])
+    ranked = ((metric, ranked_across(found, metric)) for metric in asked)
+    metric, known = next(((name, result) for name, result in ranked if result), ("", None))
     if known is None:
         return []
     names, result = known.names, known.result
     rows = tuple((Cell(names[i]), Cell(f"{result.ranks[i]:.2f}")) for i in known.order)
-    told = [f"{names[i]} and {names[j]}" for (i, j), p in result.pairs.items() if p < ALPHA]
     notes = [
         f"Over {', '.join(s.dataset for s in known.sections)}: Friedman p = {result.p:.3g}.",
         f"Ranks that differ by less than {result.critical:.2f} are not told apart (Nemenyi, 5 percent).",
-        f"Told apart by Wilcoxon's signed ranks, corrected by Holm: {', '.join(told) or 'none'}.",
+        f"Told apart by Wilcoxon's signed ranks, corrected by Holm: {known.told}.",
     ]
     if known.left_out:
         notes.append(f"Not measured with the same options on all of them, so not ranked: {', '.join(known.left_out)}.")
@@ -249,11 +249,6 @@ def _text(metric: str, known: Estimate) -> str:
     if math.isnan(known.half):
         return mean
     return f"{mean} ± {scale.texts([known.half], decimals)[0]}"
-
-
-def seeds_text(row: Row) -> str:
-    """Say how many seeds a row rests on, and that one allows no claim."""
-    return "n=1, no claim" if len(row.finished) == 1 and not row.is_reference else row.seeds
 
 
 def costs(row: Row) -> tuple[float, ...]:

@@ -73,6 +73,7 @@ class Estimate:
         mean: over seeds and queries.
         sd: sample standard deviation over seeds; nan for one.
         low, high: the 95 percent interval; nan where there is none.
+        half: half of the interval's width, which stays as it is where the ends of a share are cut to 0 and 1.
         seeds, classes: what it rests on; ``classes`` is 0 if only the seeds are known.
     """
 
@@ -80,6 +81,7 @@ class Estimate:
     sd: float
     low: float
     high: float
+    half: float
     seeds: int
     classes: int = 0
 
@@ -89,11 +91,6 @@ class Estimate:
         if self.seeds < 2:
             return f"n={self.seeds}, no claim"
         return "seeds and classes" if self.classes else "seeds only"
-
-    @property
-    def half(self) -> float:
-        """Half of the interval's width."""
-        return (self.high - self.low) / 2
 
 
 @dataclass(frozen=True)
@@ -146,17 +143,17 @@ def estimate(runs: ClassMeans, resamples: int = RESAMPLES) -> Estimate:
     if seeds > 1 and len(weights) > 1:
         spread = _spread(runs.values.mean(axis=0), weights, [runs.values])
         low, high = _interval(mean, spread, _resampled(runs.values, runs.counts, resamples))
-    return Estimate(mean, sd, low, high, seeds, len(weights))
+    return Estimate(mean, sd, low, high, (high - low) / 2, seeds, len(weights))
 
 
 def estimate_of_seeds(values: Sequence[float]) -> Estimate:
     """Return the estimate where only one number per seed is known: Student's t interval for new seeds."""
     n, mean = len(values), float(np.mean(values)) if values else math.nan
     if n < 2:
-        return Estimate(mean, math.nan, math.nan, math.nan, n)
+        return Estimate(mean, math.nan, math.nan, math.nan, math.nan, n)
     sd = float(np.std(values, ddof=1))
     half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * sd / math.sqrt(n)
-    return Estimate(mean, sd, mean - half, mean + half, n)
+    return Estimate(mean, sd, mean - half, mean + half, half, n)
 
 
 def difference(a: ClassMeans, b: ClassMeans, resamples: int = RESAMPLES) -> Difference:
@@ -171,7 +168,7 @@ def difference(a: ClassMeans, b: ClassMeans, resamples: int = RESAMPLES) -> Diff
     by_class = a.values.mean(axis=0) - b.values.mean(axis=0)
     value = float(by_class @ weights)
     networks = sign_flip(by_class * weights)
-    if min(seeds) < 2 or len(weights) < 2:
+    if min(seeds) < 2 or len(weights) < 2 or not math.isfinite(value):
         return Difference(value, math.nan, math.nan, math.nan, networks, math.nan, seeds, len(weights))
     spread = _spread(by_class, weights, [a.values, b.values])
     drawn = _resampled(a.values, a.counts, resamples, b.values)
@@ -203,9 +200,13 @@ def difference_of_seeds(a: Sequence[float], b: Sequence[float]) -> Difference:
 def sign_flip(parts: Float64[np.ndarray, " C"], flips: int = 10_000, seed: int = 0) -> float:
     """Return the two-sided p-value that ``parts`` are as likely to be of either sign; exact for up to 13 of them.
 
+    Nan if a part is not finite.
+
     Source: Fisher, "The Design of Experiments", 1935. The observed signs are counted among the drawn ones.
     """
     parts = np.asarray(parts, dtype=np.float64)
+    if not np.isfinite(parts).all():
+        return math.nan
     size = len(parts)
     seen = abs(parts.sum()) * (1 - 1e-12)
     if 2**size <= flips:

@@ -17,12 +17,14 @@ from rich.text import Text
 from dml_bench.evaluation.scores import SPREAD
 from dml_bench.recipe.identity import RULES
 from dml_bench.reports.markdown import escape
+from dml_bench.reports.measured import of_queries
 from dml_bench.reports.scales import MISSING, scale_of
 from dml_bench.reports.summary import Row, Section, sections
 from dml_bench.results.record import RunRecord
 
 EXPLANATION = (
-    "Percent on the test classes, mean ± sample standard deviation over seeds; the best of each column is bold. "
+    "Percent on the test classes, mean ± sample standard deviation over seeds. The best of each column is bold, among "
+    "rows with two seeds or more, and not by nmi and others that are not read off single queries, which rank nothing. "
     "Reference rows stand last and are never bold. Rows of different tables must not be compared."
 )
 OPTIONS_WIDTH = 28
@@ -89,7 +91,7 @@ def _columns(section: Section) -> list[Column]:
     columns = [Column(name, tuple(cells), is_number=False) for name, cells in texts.items() if any(cells)]
     columns += [_metric_column(rows, name) for name in section.metrics]
     seconds = tuple(_number(row.train_seconds) for row in rows)
-    return [*columns, Column("seeds", tuple(row.seeds for row in rows)), Column("train s", seconds)]
+    return [*columns, Column("seeds", tuple(map(seeds_text, rows))), Column("train s", seconds)]
 
 
 def _metric_column(rows: Sequence[Row], name: str) -> Column:
@@ -97,13 +99,18 @@ def _metric_column(rows: Sequence[Row], name: str) -> Column:
     decimals = scale.decimals(values)
     means, spreads = scale.texts(values, decimals), scale.texts([row.std(name) for row in rows], decimals)
     cells = [mean if std == MISSING else f"{mean} ± {std}" for mean, std in zip(means, spreads, strict=True)]
-    compared = [float(mean) for mean, row in zip(means, rows, strict=True) if mean != MISSING and not row.is_reference]
-    top = scale.best(compared)
+    ranked = [of_queries(name) and not math.isnan(row.std(name)) and not row.is_reference for row in rows]
+    top = scale.best([float(mean) for mean, known in zip(means, ranked, strict=True) if known])
     # Ties are judged as printed: a reader must not wonder why one of two equal numbers is bold.
-    best = (
-        mean != MISSING and float(mean) == top and not row.is_reference for mean, row in zip(means, rows, strict=True)
-    )
+    best = (known and float(mean) == top for mean, known in zip(means, ranked, strict=True))
     return Column(name, tuple(cells), tuple(best))
+
+
+def seeds_text(row: Row) -> str:
+    """Say how many seeds a row rests on, and that one allows no claim."""
+    if len(row.finished) != 1 or row.is_reference:
+        return row.seeds
+    return f"{'n=1' if row.status == 'ok' else row.seeds}, no claim"
 
 
 def _number(value: float) -> str:

@@ -20,6 +20,28 @@ WHOLE = {
 }
 """Training images and classes, test images and classes of the splits that papers report on."""
 
+USUAL: Mapping[str, tuple[object, ...]] = {
+    "split": ("class_disjoint",),
+    "partial": (False,),
+    "boxes": (False,),
+    "square": (False,),
+    "color": ("rgb",),
+    "alignment": ("original",),
+}
+"""Options of a data set as papers have them. Another value is a condition that differs, and so is any other option."""
+
+RESIZED = {224: 256, 227: 256, 256: 288}
+"""Side of the centre that papers cut out, to the short side that they resize a photo to before, if not to the same."""
+
+ELSEWHERE = ("name", "image_size", "layout")
+"""Options that are compared elsewhere, or say where files lie."""
+
+FEWEST = 3
+"""Seeds from which a figure may be called reproduced: an interval of two reaches 12.7 standard errors, so anywhere."""
+
+WIDEST = 0.02
+"""Half of the widest interval by which it may: papers claim gains of one or two points, which are lost in more."""
+
 NORMAL = 1.959963984540054
 """How many standard errors a 95 % interval reaches either way."""
 
@@ -35,6 +57,7 @@ class Ours:
         mean: over seeds, a share.
         low: lower end of the 95 % interval, a share; nan if there is none.
         high: upper end.
+        half: half of the interval before its ends were cut to 0 and 1.
         seeds: how many the mean is over.
         conditions: of ``CONDITIONS``, and others of our own that differ from what papers do, such as ``data: partial``.
     """
@@ -45,6 +68,7 @@ class Ours:
     mean: float
     low: float
     high: float
+    half: float
     seeds: int
     conditions: Mapping[str, str]
 
@@ -55,7 +79,7 @@ class Comparison:
 
     Attributes:
         deviation: ours less theirs, a share.
-        z: the deviation in standard errors, half the width of the interval being 1.96 of them; nan without one.
+        z: the deviation in standard errors, half of the interval being 1.96 of them; nan without one.
         verdict: what may be said.
         differs: conditions known to differ, such as ``dim 64 not 512``.
         unknown: conditions that the source, or our record, does not state.
@@ -93,10 +117,10 @@ def compare(ours: Ours, figure: Figure) -> Comparison:
     """Set one of our numbers beside one published figure.
 
     Conditions that are known to differ are named whatever the numbers say; one seed allows no claim; a figure with
-    unknown conditions is at best consistent with ours, never reproduced.
+    unknown conditions is at best consistent with ours, never reproduced; and neither, if ours is too uncertain.
     """
     differs, unknown = _conditions(ours.conditions, figure)
-    deviation, half = ours.mean - figure.share, (ours.high - ours.low) / 2
+    deviation, half = ours.mean - figure.share, ours.half
     if math.isnan(half) or (half == 0 and deviation == 0):
         z = math.nan if math.isnan(half) else 0.0
     else:
@@ -114,6 +138,9 @@ def _verdict(ours: Ours, reported: float, unknown: Sequence[str]) -> str:
     doubt = f" ({', '.join(unknown)} unknown)" if unknown else ""
     # Published figures are rounded, in decimal; what falls on an end of the interval is inside.
     if ours.low - 1e-9 <= reported <= ours.high + 1e-9:
+        if ours.seeds < FEWEST or ours.half > WIDEST:
+            why = (f"n={ours.seeds}, ± {100 * ours.half:.1f}", *(f"{name} unknown" for name in unknown))
+            return f"too uncertain ({', '.join(why)})"
         return "consistent" + doubt if unknown else "reproduced"
     return ("above" if ours.low > reported else "below") + doubt
 
@@ -155,11 +182,19 @@ def conditions_of(run: RunRecord) -> dict[str, str]:
     }
     if not run.weights:
         found["weights"] = UNKNOWN
-    odd = [name for name in ("partial", "boxes") if data.get(name)]
+    odd = _unusual(data)
     odd += [f"subset {part.get('name')}" for part in recipe.get("subset") or ()]
     if not odd and (changed := _not_whole(run)):
         odd = [changed]
     return {**found, "data": ", ".join(odd)} if odd else found
+
+
+def _unusual(data: Mapping[str, object]) -> list[str]:
+    """Name the options of a data set that are not as papers have them."""
+    size = data.get("image_size")
+    usual = {**USUAL, "resize": (None, size, RESIZED.get(size) if isinstance(size, int) else None)}
+    odd = {name: value for name, value in data.items() if name not in ELSEWHERE and value not in usual.get(name, ())}
+    return [name if value is True else f"{name} {value}" for name, value in odd.items()]
 
 
 def _batch(sampler: Mapping[str, object]) -> str:

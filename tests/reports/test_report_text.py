@@ -42,28 +42,36 @@ def test_csv_survives_a_reader_whatever_the_names(make):
 
 def test_markdown_table_by_hand(make):
     runs = [make(seed=s, metrics={"recall@1": v, "nmi": 0.5}) for s, v in enumerate((0.80, 0.82))]
+    runs += [make("lucky", metrics={"recall@1": 0.9, "nmi": 0.6})]
     runs += [make("untrained", metrics={"recall@1": 0.99, "nmi": 0.2}, seconds={})]
     assert cells(to_markdown(runs)) == [
         ["loss", "recall@1", "nmi", "seeds", "train s"],
         ["---", "---:", "---:", "---:", "---:"],
-        ["arcface", "**81.0 ± 1.4**", "**50.0 ± 0.0**", "2", "6.0"],
+        ["lucky", "90.0", "60.0", "n=1, no claim", "6.0"],
+        ["arcface", "**81.0 ± 1.4**", "50.0 ± 0.0", "2", "6.0"],
         ["untrained", "99.0", "20.0", "1", "–"],
     ]
 
 
 def test_ties_as_printed_are_all_bold(make):
     values = {"arcface": 0.81249, "softtriple": 0.81151, "am_softmax": 0.81149}
-    table = cells(to_markdown([make(loss, metrics={"recall@1": v}) for loss, v in values.items()]))
-    assert [row[1] for row in table[2:]] == ["**81.2**", "**81.2**", "81.1"]
+    runs = [make(loss, seed, metrics={"recall@1": v}) for loss, v in values.items() for seed in (0, 1)]
+    assert [row[1] for row in cells(to_markdown(runs))[2:]] == ["**81.2 ± 0.0**", "**81.2 ± 0.0**", "81.1 ± 0.0"]
+
+
+def test_nothing_is_bold_where_all_rows_have_one_seed(make):
+    table = to_markdown([make(), make("softtriple", metrics={"recall@1": 0.7})])
+    assert "**" not in table
+    assert [row[2] for row in cells(table)[2:]] == ["n=1, no claim"] * 2
 
 
 def test_sections_never_mix_protocols(make):
-    text = to_markdown([make(), make("softtriple", protocol_id="p1")])
+    text = to_markdown([make(seed=s) for s in (0, 1)] + [make("softtriple", s, protocol_id="p1") for s in (0, 1)])
     assert re.findall(r"^## .*", text, re.M) == [
         "## glyphs: protocol p0, convnet, 64 dimensions",
         "## glyphs: protocol p1, convnet, 64 dimensions",
     ]
-    assert text.count("**80.0**") == 2
+    assert text.count("**80.0 ± 0.0**") == 2
 
 
 def test_what_varies_becomes_a_column(make):
@@ -76,7 +84,7 @@ def test_what_varies_becomes_a_column(make):
 def test_failed_runs_are_listed_with_their_reason(make):
     failed = [make(seed=s, status="failed", reason="loss\nis <nan>", metrics={}) for s in (1, 2)]
     text = to_markdown([make(), *failed])
-    assert "| 1 of 3 ok |" in text
+    assert "| 1 of 3 ok, no claim |" in text
     assert "- arcface, seed 1 2: loss is &lt;nan>" in text
 
 

@@ -34,15 +34,15 @@ def rows(text):
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")][2:]
 
 
-def test_values_are_written_in_their_unit_and_the_best_in_their_direction(make):
+def test_values_are_written_in_their_unit_and_ordered_in_their_direction(make):
     values = {"arcface": (-2.823, 0.4), "softtriple": (-0.314, 0.2)}
     runs = [
         make(loss, s, metrics={"uniformity": u + s / 10, "eer": e}) for loss, (u, e) in values.items() for s in (0, 1)
     ]
     text = to_markdown(runs)
     assert [row[:3] for row in rows(text)] == [
-        ["softtriple", "**20.0 ± 0.0**", "-0.26 ± 0.07"],
-        ["arcface", "40.0 ± 0.0", "**-2.77 ± 0.07**"],
+        ["softtriple", "20.0 ± 0.0", "-0.26 ± 0.07"],
+        ["arcface", "40.0 ± 0.0", "-2.77 ± 0.07"],
     ]
     assert "Lower is better: eer, uniformity." in text
     assert "Not in percent: uniformity." in text
@@ -70,7 +70,7 @@ def test_rows_without_recall_are_ranked_the_right_way_round(make):
 def test_every_restart_spread_is_a_note_and_stands_beside_its_metric(make):
     metrics = {"ami": 0.4, "ami_restart_std": 0.01, "nmi": 0.5, "nmi_restart_std": 0.004, "zeta": 0.1}
     text = to_markdown([make(metrics=metrics)])
-    assert rows(text)[0][1:4] == ["**50.0**", "**40.0**", "**10.0**"]
+    assert rows(text)[0][1:4] == ["50.0", "40.0", "10.0"]
     assert "k-means ± 0.4 points: the standard deviation of nmi" in text
     assert "k-means ± 1.0 points: the standard deviation of ami" in text
     listed = long_table([make(metrics=metrics)])["metric"].tolist()

@@ -11,11 +11,12 @@ import pytest
 from dml_bench import Results
 from dml_bench.errors import DmlBenchError, ResultsError
 from dml_bench.reports.comparison import compared
+from dml_bench.reports.plots.chosen import drawn
 from dml_bench.reports.report import write_report
 from dml_bench.reports.reported import reported_tables
-from dml_bench.reports.standings import claims, lines, tables
+from dml_bench.reports.standings import Standings, claims, lines, tables
 from dml_bench.reports.summary import sections
-from dml_bench.results.record import RunRecord
+from dml_bench.results.record import Epoch, RunRecord
 from dml_bench.results.store import read_runs
 
 CLASSES, EACH = 40, 12
@@ -148,7 +149,14 @@ def test_losses_are_ranked_across_data_sets(tmp_path):
     assert table.title == "Across data sets: mean rank by recall@1"
     assert [(row[0].text, row[1].text) for row in table.rows] == [("good", "1.00"), ("fair", "2.00"), ("bad", "3.00")]
     assert "Over one, three, two: Friedman p = 0.0498." in table.notes
+    [note] = [note for note in table.notes if "Wilcoxon" in note]
+    assert note.endswith("none (so few data sets, 3, cannot tell any of 3 pairs apart this way: p is 0.75 at least).")
     assert len(tables(sections(read_runs([tmp_path / "one", tmp_path / "two"]))[:1])) == 1
+    *_, table = tables(sections(read_runs([tmp_path])), ["nmi", "recall@1"])
+    assert table.title == "Across data sets: mean rank by recall@1"
+    assert not any("Across" in table.title for table in tables(sections(read_runs([tmp_path])), ["nmi"]))
+    with pytest.raises(ResultsError, match="does not apply to these runs of nmi: .* nmi, which k-means alone moves"):
+        drawn("critical-difference", read_runs([tmp_path]), "svg", "nmi")
 
 
 def test_published_figures_are_set_beside_the_same_interval(tmp_path):
@@ -167,6 +175,11 @@ def test_the_interval_of_a_share_ends_at_one(tmp_path):
     publish(tmp_path, "perfect", 0.95, seeds=2, kept=False)  # Student's t of two seeds is wide
     [line] = lines(sections(read_runs([tmp_path])), ["recall@1"])
     assert 0 <= line["low"] < line["mean"] < line["high"] == 1
+    [section] = sections(read_runs([tmp_path]))
+    [known] = Standings(section, "recall@1").estimates
+    n = [run.metrics["recall@1"] for run in section.rows[0].runs]
+    assert known.half == pytest.approx(12.706 * np.std(n, ddof=1) / math.sqrt(2), rel=1e-4)
+    assert known.half > (line["high"] - line["low"]) / 2
 
 
 def test_hostile_names_are_safe_in_every_format(runs, tmp_path):
@@ -213,6 +226,48 @@ def test_the_same_loss_with_other_seeds_is_no_difference(tmp_path):
     found = compared(records[:3], records[3:], "recall@1")
     assert found.sentence().startswith("No difference found")
     assert found.difference.low < 0 < found.difference.high
+
+
+def test_nmi_makes_no_loss_better(tmp_path):
+    for loss, nmi in (("high", 0.9), ("low", 0.5)):
+        for seed in range(3):
+            values = {"recall@1": 0.5, "nmi": nmi + seed / 1000, "nmi_restart_std": 0.003 + seed / 1000}
+            publish(tmp_path / f"{loss}{seed}", loss, 0.5, seeds=1, seed=seed, metrics=values)
+    found = Results(tmp_path).compare("high", "low", "nmi")
+    assert found.sentence() == (
+        "A - B is 40.00 in nmi, which k-means alone moves by 0.30 to 0.50 (standard deviation over restarts), "
+        "and no claim: it ranks nothing."
+    )
+    assert not any("better" in line or line.startswith(("p =", "Detectable")) for line in found.lines())
+
+
+def test_no_claim_is_made_for_the_right_reason(tmp_path):
+    publish(tmp_path, "a", 0.7)
+    publish(tmp_path, "b", 0.6)
+    a = Results(tmp_path)._side("a")
+    assert compared(a, a, "recall@1").sentence() == "No claim: A and B are the same runs."
+
+    def rewritten(change):
+        for folder in tmp_path.glob("*-s*"):
+            with np.load(folder / "per_query.npz") as stored:
+                values = dict(stored)
+            np.savez(folder / "per_query.npz", **values | change(values))
+        measured_anew = [Results(tmp_path)._side(name) for name in "ab"]
+        return compared(*measured_anew, "recall@1")
+
+    equal = rewritten(lambda values: {"recall@1": np.ones_like(values["recall@1"])})
+    assert equal.sentence() == "No difference found: the numbers are the same."
+    one = rewritten(lambda values: {"label": np.zeros_like(values["label"])})
+    assert one.sentence() == "No claim: a single test class says nothing of others."
+    broken = rewritten(lambda values: {"recall@1": np.full_like(values["recall@1"], np.nan)})
+    assert broken.sentence() == "No claim: recall@1 is not a finite number in all of these runs."
+    assert math.isnan(broken.difference.p_networks)
+
+
+def test_a_curve_names_the_loss_and_its_value(tmp_path):
+    publish(tmp_path, "arcface", 0.7, seeds=1, curve=(Epoch(1, 2.5, 0.1, 900.0, 1.0),))
+    [line] = Results(tmp_path).frame("curve").to_dict("records")
+    assert (line["loss"], line["train_loss"]) == ("arcface", 2.5)
 
 
 def test_other_protocols_and_queries_are_not_compared(runs, tmp_path):

@@ -99,6 +99,14 @@ def test_one_seed_makes_no_claim():
     assert math.isnan(difference_of_seeds([0.5], [0.6, 0.7]).p)
 
 
+def test_what_is_not_finite_makes_no_claim():
+    runs = World(3).loss(3)
+    for odd in (math.nan, math.inf):
+        found = difference(ClassMeans(np.where(np.arange(50) == 7, odd, runs.values), runs.counts), runs)
+        assert all(map(math.isnan, (found.p, found.p_networks, found.low, found.detectable)))
+        assert math.isnan(sign_flip(np.array([0.1, odd])))
+
+
 def test_other_queries_are_refused():
     with pytest.raises(ValueError, match="not measured on the same queries"):
         difference(World(1, 20).loss(3), World(2, 20).loss(3))
@@ -158,5 +166,6 @@ def test_across_data_sets_agrees_with_scipy():
     assert found.critical == pytest.approx(2.569 * math.sqrt(4 * 5 / (6 * 8)), abs=1e-3)  # Demsar, table 5
     raw = [stats.wilcoxon(scores[:, i], scores[:, j]).pvalue for i, j in found.pairs]
     assert list(found.pairs.values()) == pytest.approx(holm(raw))
+    assert found.least == pytest.approx(6 * stats.wilcoxon(np.arange(1, 9)).pvalue)
     with pytest.raises(ValueError, match="at least 2 data sets and 3 losses"):
         across_data_sets(scores[:, :2])

@@ -13,14 +13,14 @@ from scipy import stats
 
 from dml_bench.reports.ledger import UNKNOWN, Figure
 from dml_bench.reports.reported import reported_tables
-from dml_bench.reports.verdicts import Ours, compare, compare_with_reported, conditions_of
+from dml_bench.reports.verdicts import WIDEST, Ours, compare, compare_with_reported, conditions_of
 
 SAME = {"backbone": "bn_inception", "dim": "64", "batch": "32", "crop": "224", "selection": "last", "split": "test"}
 FIGURE = Figure(
     task="retrieval", dataset="cub200", method="SoftTriple", loss="softtriple", **SAME, metric="recall@1",
     value="60.1", second_hand=False, setting="", conditions="a paper", source="a paper, table 1",
 )  # fmt: skip
-OURS = Ours("cub200", "softtriple", "recall@1", 0.602, 0.598, 0.606, 5, SAME)
+OURS = Ours("cub200", "softtriple", "recall@1", 0.602, 0.598, 0.606, 0.004, 5, SAME)
 
 
 def test_equal_conditions_and_a_figure_in_the_interval_are_a_reproduction():
@@ -59,9 +59,29 @@ def test_a_setting_and_random_weights_are_unknown_conditions():
 
 
 def test_one_seed_allows_no_claim():
-    single = replace(OURS, low=math.nan, high=math.nan, seeds=1)
+    single = replace(OURS, low=math.nan, high=math.nan, half=math.nan, seeds=1)
     assert compare(single, FIGURE).verdict == "n=1, no claim"
     assert math.isnan(compare(single, FIGURE).z)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"low": 0.0, "high": 1.0, "half": 1.9, "seeds": 2}, "n=2, ± 190.0"),
+        ({"seeds": 2}, "n=2, ± 0.4"),
+        ({"low": 0.58, "high": 0.624, "half": 0.022}, "n=5, ± 2.2"),
+    ],
+)
+def test_an_interval_that_proves_nothing_is_no_reproduction(changes, why):
+    uncertain = replace(OURS, **changes)
+    assert compare(uncertain, FIGURE).verdict == f"too uncertain ({why})"
+    assert compare(uncertain, replace(FIGURE, batch=UNKNOWN)).verdict == f"too uncertain ({why}, batch unknown)"
+    assert compare(uncertain, replace(FIGURE, value="0.0")).verdict in ("above", f"too uncertain ({why})")
+
+
+def test_z_goes_by_the_interval_before_it_was_cut():
+    near = replace(OURS, mean=0.99, low=0.97, high=1.0, half=0.02)
+    assert compare(near, replace(FIGURE, value="98.0")).z == pytest.approx(0.01 / 0.02 * stats.norm.ppf(0.975))
 
 
 @given(
@@ -70,13 +90,13 @@ def test_one_seed_allows_no_claim():
 )  # fmt: skip
 def test_a_verdict_follows_from_conditions_and_interval(mean, half, value, changes):
     figure = replace(FIGURE, value=f"{value / 10:.1f}", **changes)
-    comparison = compare(Ours("cub200", "softtriple", "recall@1", mean, mean - half, mean + half, 3, SAME), figure)
+    comparison = compare(replace(OURS, mean=mean, low=mean - half, high=mean + half, half=half, seeds=3), figure)
     if "other" in changes.values():
         assert comparison.verdict.startswith("conditions differ")
     elif UNKNOWN in changes.values():
         assert "unknown" in comparison.verdict and "reproduced" not in comparison.verdict
     else:
-        assert comparison.verdict in ("reproduced", "below", "above")
+        assert comparison.verdict in ("reproduced", "below", "above") or half > WIDEST
     assert (abs(comparison.deviation) > half + 1e-8) <= (abs(comparison.z) > 1.95)
 
 
@@ -112,6 +132,32 @@ def test_conditions_come_from_the_record(make):
     assert "data" not in conditions_of(replace(run, data=folds))
     tail = run.recipe | {"subset": [{"name": "long_tail"}]}
     assert conditions_of(replace(run, recipe=tail))["data"] == "subset long_tail"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("color", "grey", "color grey"),
+        ("square", True, "square"),
+        ("boxes", True, "boxes"),
+        ("resize", 400, "resize 400"),
+        ("split", "official_closed", "split official_closed"),
+        ("option_to_come", 3, "option_to_come 3"),
+    ],
+)
+def test_an_option_of_the_data_that_is_not_the_usual_is_named(make, option, value, said):
+    run = published(make)
+    odd = replace(run, recipe=run.recipe | {"dataset": run.recipe["dataset"] | {option: value}})
+    assert conditions_of(odd)["data"] == said
+    assert compare(replace(OURS, conditions=conditions_of(odd)), FIGURE).verdict == f"conditions differ (data {said})"
+
+
+@pytest.mark.parametrize("name", ["cub200", "cars196", "sop", "inshop", "lfw", "mnist"])
+def test_the_defaults_of_data_sets_in_the_ledger_are_the_usual(make, name):
+    from dml_bench.data.dataset import DATASETS
+
+    options = {option.name: option.default for option in DATASETS[name].options}
+    assert "data" not in conditions_of(make(dataset="other", recipe={"dataset": {"name": name, **options}}))
 
 
 def test_a_report_sets_our_rows_beside_the_ledger(make):

@@ -19,11 +19,10 @@ from dml_bench.reports.standings import (
     costs,
     letter,
     ranges,
-    seeds_text,
     value_cell,
 )
 from dml_bench.reports.summary import Row, Section
-from dml_bench.reports.text import caption, notes
+from dml_bench.reports.text import caption, notes, seeds_text
 
 INTERVAL = "In brackets: the 95 percent interval for new seeds and new test classes."
 TIED = "†: not told apart from the best; bold: the best of those about which something is claimed."

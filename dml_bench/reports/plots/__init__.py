@@ -61,7 +61,8 @@ NEEDS: Mapping[str, str] = {
     "classes": "values per query (per_query.npz) of two classes",
     "confusion": "embeddings (embeddings.npz) of a run whose nearest neighbors are wrong at times",
     "map": "embeddings (embeddings.npz) of three items or more",
-    "critical-difference": "two data sets, each under one protocol, with three losses (and options) in common",
+    "critical-difference": "two data sets, each under one protocol, with three losses (and options) in common, and a "
+    "metric that is read off single queries, as nmi, which k-means alone moves by points, ranks nothing",
     "subset-sweep": "a loss trained on a subset, and alike in all else on another or on the whole training part",
 }
 """What a picture shows, without which there is none."""
