@@ -11,7 +11,7 @@ from dml_bench.reports.ledger import Figure, datasets
 from dml_bench.reports.markdown import escape, markdown_table
 from dml_bench.reports.standings import Standings
 from dml_bench.reports.summary import Row, Section, sections
-from dml_bench.reports.verdicts import FEWEST, WIDEST, Comparison, Ours, compare_with_reported, conditions_of
+from dml_bench.reports.verdicts import WIDEST, Comparison, Ours, compare_with_reported, conditions_of
 from dml_bench.results.record import RunRecord
 
 COLUMNS = (
@@ -24,8 +24,8 @@ EXPLANATION = (
     "Our mean with its 95 % interval, as in the comparison, in percent, beside published figures. z is the deviation "
     "in standard errors, half of the interval being 1.96 of them. 'reproduced': all conditions that count are stated "
     "and equal, and the figure lies in the interval; with a condition unknown it is 'consistent' at most, and "
-    f"'too uncertain' with fewer than {FEWEST} seeds or an interval of more than ± {100 * WIDEST:.0f} points. With one "
-    "seed there is no claim. Options of the loss and the length of training are not compared."
+    f"'too uncertain' with an interval of more than ± {100 * WIDEST:.0f} points. With one seed there is no "
+    "claim. Options of the loss and the length of training are not compared."
 )
 
 

@@ -36,11 +36,11 @@ RESIZED = {224: 256, 227: 256, 256: 288}
 ELSEWHERE = ("name", "image_size", "layout")
 """Options that are compared elsewhere, or say where files lie."""
 
-FEWEST = 3
-"""Seeds from which a figure may be called reproduced: an interval of two reaches 12.7 standard errors, so anywhere."""
+UNSTATED = ("square", "resize")
+"""Options that no figure states: where they are unusual, it is not known whether they differ."""
 
-WIDEST = 0.02
-"""Half of the widest interval by which it may: papers claim gains of one or two points, which are lost in more."""
+WIDEST = 0.05
+"""Half of the widest interval by which a figure may be called reproduced: that of a hundred test classes is narrower."""
 
 NORMAL = 1.959963984540054
 """How many standard errors a 95 % interval reaches either way."""
@@ -138,8 +138,8 @@ def _verdict(ours: Ours, reported: float, unknown: Sequence[str]) -> str:
     doubt = f" ({', '.join(unknown)} unknown)" if unknown else ""
     # Published figures are rounded, in decimal; what falls on an end of the interval is inside.
     if ours.low - 1e-9 <= reported <= ours.high + 1e-9:
-        if ours.seeds < FEWEST or ours.half > WIDEST:
-            why = (f"n={ours.seeds}, ± {100 * ours.half:.1f}", *(f"{name} unknown" for name in unknown))
+        if ours.half > WIDEST:
+            why = (f"± {100 * ours.half:.1f}", *(f"{name} unknown" for name in unknown))
             return f"too uncertain ({', '.join(why)})"
         return "consistent" + doubt if unknown else "reproduced"
     return ("above" if ours.low > reported else "below") + doubt
@@ -182,19 +182,21 @@ def conditions_of(run: RunRecord) -> dict[str, str]:
     }
     if not run.weights:
         found["weights"] = UNKNOWN
-    odd = _unusual(data)
+    unusual = _unusual(data)
+    found |= {text: UNKNOWN for name, text in unusual.items() if name in UNSTATED}
+    odd = [text for name, text in unusual.items() if name not in UNSTATED]
     odd += [f"subset {part.get('name')}" for part in recipe.get("subset") or ()]
     if not odd and (changed := _not_whole(run)):
         odd = [changed]
     return {**found, "data": ", ".join(odd)} if odd else found
 
 
-def _unusual(data: Mapping[str, object]) -> list[str]:
-    """Name the options of a data set that are not as papers have them."""
+def _unusual(data: Mapping[str, object]) -> dict[str, str]:
+    """Name, and say with their values, the options of a data set that are not as papers have them."""
     size = data.get("image_size")
     usual = {**USUAL, "resize": (None, size, RESIZED.get(size) if isinstance(size, int) else None)}
     odd = {name: value for name, value in data.items() if name not in ELSEWHERE and value not in usual.get(name, ())}
-    return [name if value is True else f"{name} {value}" for name, value in odd.items()]
+    return {name: name if value is True else f"{name} {value}" for name, value in odd.items()}
 
 
 def _batch(sampler: Mapping[str, object]) -> str:
