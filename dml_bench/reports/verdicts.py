@@ -40,7 +40,7 @@ UNSTATED = ("square", "resize")
 """Options that no figure states: where they are unusual, it is not known whether they differ."""
 
 WIDEST = 0.05
-"""Half of the widest interval by which a figure may be called reproduced: that of a hundred test classes is narrower."""
+"""Half of the widest interval by which a figure may be called reproduced; that of 100 test classes is narrower."""
 
 NORMAL = 1.959963984540054
 """How many standard errors a 95 % interval reaches either way."""
