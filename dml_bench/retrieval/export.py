@@ -41,8 +41,27 @@ with safe_open("run.safetensors", "pt") as run:
 from dml_bench.training.assembly import restored  # or fill a network of your own
 saved = {name: json.loads(said[name]) for name in ("recipe", "facts", "bgr")}
 network, loss, recipe = restored({**saved, "model": model, "loss": loss})
+
+from pathlib import Path
+import numpy as np
+import torch
+from dml_bench.data.preparing import preparation
+shape = saved["facts"]["image_shape"]
+
+def read(*files):  # image files, prepared as the test images were: (N, H, W, C) uint8, red first
+    prepare = preparation(recipe.dataset, shape)
+    return np.stack([prepare(Path(file).read_bytes(), str(file)) for file in files])
+
+def embed(images):  # what read returns; or features (N, D) float32, if the run was on features
+    batch = torch.from_numpy(images)
+    if batch.dtype == torch.uint8:  # the network takes (N, C, H, W) float32 from 0 to 1
+        batch = batch.permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        return network(batch).numpy()  # (N, D) float32, of any length
+
+embeddings = embed(np.zeros((5, *shape), np.uint8 if len(shape) == 3 else np.float32))  # or: embed(read("shoe.jpg"))
 """
-"""Reads the weights, which are float32 whatever the network was trained in."""
+"""Reads the weights, which are float32 whatever the network was trained in, and calls the network."""
 
 
 def needed(module: str, what: str) -> DmlBenchError:

@@ -21,6 +21,9 @@ from dml_bench.reports.answers import Answer, Block, Gallery, Shown
 from dml_bench.retrieval.nearest import nearest
 from dml_bench.retrieval.published import Published, data_of, file_names, files_tested, stored
 
+SHOWN = 10
+"""Files that a message lists."""
+
 
 @dataclass(frozen=True, eq=False)
 class Library:
@@ -102,7 +105,7 @@ def folder_library(run: Published, folder: Path) -> Library:
     Files whose name does not end like an image's are passed over.
 
     Raises:
-        DataError: if there is no image, or one cannot be read, which is named.
+        DataError: if there is no image, or some cannot be read, which are named.
     """
     source = open_source(folder)
     files = [name for name in source.stamps if name.lower().endswith(SUFFIXES)]
@@ -118,10 +121,31 @@ def folder_library(run: Published, folder: Path) -> Library:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return np.stack(list(pool.map(one, [files[row] for row in rows.tolist()])))
 
+    def problem(name: str) -> str:
+        try:
+            one(name)
+        except DataError as error:
+            return printable(str(error))
+        return ""
+
     images = LazyImages((len(files), *prepare.shape), make)
+    try:
+        embeddings = run.embed(images)
+    except DataError as error:  # of the first; all of them are of use
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            problems = [line for line in pool.map(problem, files) if line]
+        raise (DataError(_listed(problems, folder, len(files))) if problems else error) from None
     names = [printable(name) for name in files]
     classes = [name.rpartition("/")[0] for name in names]
-    return Library(printable(str(folder)), images, run.embed(images), names, classes if any(classes) else [])
+    return Library(printable(str(folder)), images, embeddings, names, classes if any(classes) else [])
+
+
+def _listed(problems: Sequence[str], folder: Path, total: int) -> str:
+    if len(problems) == 1:
+        return problems[0]
+    more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    head = f"{printable(str(folder))}: {len(problems)} of {total} images cannot be read:"
+    return "\n".join([head, *problems[:SHOWN], *more])
 
 
 def read_queries(run: Published, files: Sequence[Path]) -> Images:

@@ -16,9 +16,9 @@ RECIPE = {
     "backbone": {"name": "convnet", "width": 8},
     "embedding": {"dim": 8},
     "training": {"epochs": 1, "sampler": {"name": "pxk", "classes_per_batch": 5, "images_per_class": 8}},
-    "evaluation": {"metrics": ["recall@1", "recall@4", "map@r", "nmi"], "restarts": 1},
+    "evaluation": {"metrics": ["recall@1", "recall@4", "map@r", "r_precision", "nmi"], "restarts": 1},
     "seeds": [0, 1, 2],
-    "grid": {"loss": ["norm_softmax", "contrastive"]},
+    "grid": {"loss": ["norm_softmax", "contrastive", {"name": "softtriple", "centers_per_class": 3}]},
 }
 
 

@@ -38,13 +38,13 @@ def test_three_commands_make_the_page(built):
     assert said[2][0] == 0 and said[2][1].endswith("files written")
     text = (folder / "README.md").read_text("utf-8")
     assert "## Not shown\n\nMuch.\n" in text
-    for loss in ("norm_softmax", "contrastive", "raw_pixels", "untrained"):
+    for loss in ("norm_softmax", "contrastive", "softtriple", "raw_pixels", "untrained"):
         assert f"\n| {loss} |" in text
     links = re.findall(r"\]\(([^)]+)\)", text)
     assert {"records", "leaderboard.csv", "leaderboard.html"} < set(links)
     assert [link for link in links if not (folder / link).exists()] == []
     rows = list(csv.DictReader((folder / "leaderboard.csv").read_text("utf-8").splitlines()))
-    assert {row["loss"] for row in rows} == {"norm_softmax", "contrastive", "raw_pixels", "untrained"}
+    assert {row["loss"] for row in rows} == {"norm_softmax", "contrastive", "softtriple", "raw_pixels", "untrained"}
     assert "<table" in (folder / "leaderboard.html").read_text("utf-8")
 
 

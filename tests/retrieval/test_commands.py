@@ -133,6 +133,24 @@ def test_mistakes_are_told_from_each_other(photo_run, photos, tmp_path, words, s
     assert said in refused("retrieve", photo_run.folder, *(word.format(**places) for word in words))
 
 
+def test_all_images_that_cannot_be_read_are_named_at_once(photo_run, photos, tmp_path):
+    query = photos / "class 4" / "0 ü.png"
+    shutil.copytree(photos / "class 5", tmp_path / "own" / "good")
+    for number in range(2):
+        (tmp_path / "own" / f"bad{number:02}.png").write_text("words")
+    said = refused("retrieve", photo_run.folder, "--query", query, "--gallery", tmp_path / "own").splitlines()
+    assert said[0] == f"{tmp_path / 'own'}: 2 of 8 images cannot be read:"
+    assert said[1:] == [
+        f"{tmp_path / 'own' / name}: not a readable image: no image of a known kind"
+        for name in ("bad00.png", "bad01.png")
+    ]
+    for number in range(2, 13):
+        (tmp_path / "own" / f"bad{number:02}.png").write_text("words")
+    said = refused("retrieve", photo_run.folder, "--query", query, "--gallery", tmp_path / "own").splitlines()
+    assert said[0].endswith("13 of 19 images cannot be read:") and len(said) == 12
+    assert "bad09.png: not a readable image" in said[10] and said[11] == "and 3 more"
+
+
 def test_runs_that_cannot_search_images_say_why(feature_run, digit_runs, photos, tmp_path):
     query = photos / "class 4" / "0 ü.png"
     assert "embeddings: was run on features" in refused("retrieve", feature_run.folder, "--query", query)

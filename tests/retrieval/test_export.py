@@ -54,7 +54,7 @@ def test_npz_without_the_data_says_what_it_lacks(photo_run, tmp_path):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_safetensors_makes_the_same_network_and_loss(name, request, tmp_path, monkeypatch):
+def test_safetensors_makes_the_same_network_and_loss(name, request, photos, tmp_path, monkeypatch):
     pytest.importorskip("safetensors")
     record = request.getfixturevalue(name)
     run = open_run(record)
@@ -63,6 +63,11 @@ def test_safetensors_makes_the_same_network_and_loss(name, request, tmp_path, mo
     images = data_of(record).test.images
     again = Published(record, found["recipe"], found["network"], found["loss"])
     np.testing.assert_array_equal(again.embed(images), stored(record).embeddings)
+    assert found["embeddings"].shape == (5, 8)
+    embedded = found["embed"](np.array(images[:]))
+    np.testing.assert_allclose(embedded, stored(record).embeddings, rtol=0, atol=1e-5)
+    if name != "feature_run":
+        np.testing.assert_array_equal(found["read"](photos / "class 4" / "0 ü.png"), images[:1])
     weights = {key: value for key, value in found["model"].items() if value.is_floating_point()}
     assert {value.dtype for value in weights.values()} == {torch.float32}  # of a run in bf16 as well
     assert (found["loss"] is None) == (record.loss == "untrained")
