@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from dml_bench.errors import DataError, ResultsError
+from dml_bench.reports.markdown import printable
 
 app = typer.Typer(
     help="Train deep metric learning losses under one protocol and compare them honestly.",
@@ -35,6 +36,11 @@ def folder_and_name(text: str) -> tuple[Path, str]:
 def terminal() -> Console:
     """Return where a command prints."""
     return Console(emoji=False)
+
+
+def note(console: Console, line: str) -> None:
+    """Print a line as it is, however long; control characters, which a terminal would obey, are written out."""
+    console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def check_apart(out: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dml_bench.cli.app import app, terminal
+from dml_bench.cli.app import app, note, terminal
 from dml_bench.errors import DmlBenchError
 
 if TYPE_CHECKING:
@@ -106,4 +106,4 @@ def _print(findings: Sequence[Finding], runs: int) -> None:
 
 
 def _say(line: str) -> None:
-    terminal().print(" ".join(line.split("\n")), markup=False, highlight=False, soft_wrap=True)
+    note(terminal(), " ".join(line.split("\n")))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dml_bench.cli.app import app, folder_and_name, terminal
-from dml_bench.errors import ResultsError
+from dml_bench.cli.app import app, folder_and_name, note, terminal
+from dml_bench.cli.rows import one_row
 
 if TYPE_CHECKING:
     from dml_bench.results.record import RunRecord
@@ -26,17 +26,13 @@ def compare(
 
     found = compared(_side(first), _side(second), metric)
     for line in found.lines():
-        terminal().print(line, markup=False, highlight=False, soft_wrap=True)
+        note(terminal(), line)
 
 
 def _side(text: str) -> list[RunRecord]:
     """Return the runs that ``text`` names: all seeds of one recipe."""
+    from dml_bench.reports.summary import options_text
     from dml_bench.results.store import read_runs
 
     folder, wanted = folder_and_name(text)
-    runs = [run for run in read_runs([folder]) if wanted in ("", run.loss, run.recipe_id, run.run_id)]
-    rows = {run.recipe_id: f"{run.recipe_id} ({run.loss})" for run in runs}
-    if len(rows) != 1:
-        said = ", ".join(sorted(rows.values())) or "none"
-        raise ResultsError(f"{text}: must name the runs of one recipe, as FOLDER:RECIPE_ID; it names {said}")
-    return runs
+    return one_row(text, read_runs([folder]), wanted, lambda run: (run.loss, run.dataset, options_text(run.options)))

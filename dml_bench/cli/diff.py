@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dml_bench.cli.app import app, folder_and_name, terminal
-from dml_bench.errors import ResultsError
+from dml_bench.cli.app import app, folder_and_name, note, terminal
+from dml_bench.cli.rows import one_row
 
 if TYPE_CHECKING:
     from dml_bench.reports.differences import Facts
 
-What = "A run's folder, a recipe, a folder of runs, or FOLDER:RECIPE_ID for one row (its seeds) or run of them."
+What = "A run's folder, a recipe, a folder of runs, or FOLDER:LOSS or FOLDER:RECIPE_ID for one row (its seeds)."
 
 
 @app.command(epilog="Example: dml-bench diff runs/quickstart:04267949c0bd runs/quickstart:7f6f6b0a3b5e")
@@ -35,50 +35,45 @@ def diff(
     for group in GROUPS:
         lines = [item for item in found if item.group == group]
         if lines:
-            _say(f"\n{group}")
+            _say("", group)
         for item in lines:
-            _say(f"  {item.path:{width}}  A: {item.first}\n  {'':{width}}  B: {item.second}")
+            _say(f"  {item.path:{width}}  A: {item.first}", f"  {'':{width}}  B: {item.second}")
     known = compared(*sides)
     left_out = [group for group in GROUPS if group not in known and any(group in f for s in sides for f in s)]
     if not found:
-        _say(f"\nnothing differs in {', '.join(known)}" if left_out else "\nnothing differs")
+        _say("", f"nothing differs in {', '.join(known)}" if left_out else "nothing differs")
     if left_out:
-        _say(f"\nnot compared, as only one side says: {', '.join(left_out)}")
+        _say("", f"not compared, as only one side says: {', '.join(left_out)}")
 
 
 def _side(text: str) -> list[Facts]:
     """Return the facts of every run that ``text`` names."""
     folder, wanted = folder_and_name(text)
     if folder.is_file():
-        return _recipe(folder, wanted)
+        return _recipe(folder, wanted, text)
     from dml_bench.reports.differences import facts_of
+    from dml_bench.reports.summary import options_text
     from dml_bench.results.store import read_runs
 
     runs = read_runs([folder])
-    kept = [run for run in runs if not wanted or wanted in (run.recipe_id, run.run_id)]
-    if not kept:
-        raise ResultsError(f"{folder}: no run of recipe {wanted}{_known(wanted, {run.recipe_id for run in runs})}")
-    return [facts_of(run) for run in kept]
+    if wanted:
+        runs = one_row(text, runs, wanted, lambda run: (run.loss, run.dataset, options_text(run.options)))
+    return [facts_of(run) for run in runs]
 
 
-def _recipe(path: Path, wanted: str) -> list[Facts]:
+def _recipe(path: Path, wanted: str, text: str) -> list[Facts]:
     """Read a recipe; here, because what a recipe may name takes seconds to load."""
     from dml_bench.flow import VOCABULARY
     from dml_bench.recipe.reader import read_recipe
     from dml_bench.reports.differences import facts_of_recipe
+    from dml_bench.reports.summary import options_text
 
     runs = [run for run in read_recipe(path, VOCABULARY) if run.recipe.loss is not None or wanted]
-    kept = [run for run in runs if not wanted or wanted in (run.recipe_id, run.run_id)]
-    if not kept:
-        raise ResultsError(f"{path}: no run of recipe {wanted}{_known(wanted, {run.recipe_id for run in runs})}")
-    return [facts_of_recipe(run.recipe.document(), run.recipe_id) for run in kept]
+    if wanted:
+        runs = one_row(text, runs, wanted, lambda run: (run.method, options_text(run.options)))
+    return [facts_of_recipe(run.recipe.document(), run.recipe_id) for run in runs]
 
 
-def _known(wanted: str, ids: set[str]) -> str:
-    from dml_bench.registry import suggestion
-
-    return f"{suggestion(wanted, ids)}; there are {', '.join(sorted(ids))}"
-
-
-def _say(line: str) -> None:
-    terminal().print(line, markup=False, highlight=False, soft_wrap=True)
+def _say(*lines: str) -> None:
+    for line in lines:
+        note(terminal(), line)

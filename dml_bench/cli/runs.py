@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from dml_bench.cli.app import Changes, app, terminal
+from dml_bench.cli import reports
+from dml_bench.cli.app import Changes, app, note, terminal
 from dml_bench.data.locks import lock
 from dml_bench.errors import RecipeError
 
@@ -96,7 +97,7 @@ def run(
     if dry_run:
         for item in grid.runs:
             state = "would run" if item in todo else f"done ({done[item.run_id].status})"
-            _note(console, f"{state}: {grid.folder / item.run_id}  {describe(item)}")
+            note(console, f"{state}: {grid.folder / item.run_id}  {describe(item)}")
         return
     begin = elsewhere(
         runner, device=device, jobs=jobs, address=address, ship_data=ship_data, slurm=slurm or (), timeout=timeout
@@ -112,7 +113,7 @@ def run(
         _say_what_is_skipped(console, grid, done, todo)
         _announce(grid, todo if force else ())
         if todo:
-            tracking = Tracking(track or (), grid.folder, partial(_note, console))
+            tracking = Tracking(track or (), grid.folder, partial(note, console))
             with GridProgress(console, len(todo)) as progress:
                 show = partial(_show, progress, tracking)
                 if launched()[1] > 1:
@@ -124,7 +125,7 @@ def run(
                             show(item, event)
         records = grid.records()
         with lock(grid.folder / ".report"):
-            _report(console, records, grid.folder / "report", extra=_galleries(console, records))
+            reports.write(console, records, grid.folder / "report", extra=reports.galleries(console, records))
     if isinstance(source, dict):
         _judge(console, records)
     if any(record.status == "failed" for record in records):
@@ -151,6 +152,7 @@ def report(
         bool, typer.Option("--mixed", help="Compare rows of different protocols side by side, without ranks.")
     ] = False,
     reported: Annotated[bool, typer.Option("--reported", help="Set published figures beside ours.")] = False,
+    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw, or write tables only.")] = True,
     galleries: Annotated[
         bool, typer.Option("--galleries/--no-galleries", help="Show queries and their neighbors, which takes the data.")
     ] = True,
@@ -169,8 +171,8 @@ def report(
     found = find_runs(runs)
     records = list((select(found, where) if where else found).values())
     how: dict[str, Any] = {"formats": _names(formats), "by": _names(by), "metrics": _names(metrics or "")}
-    how |= {"extra": _galleries(terminal(), records, data_root)} if galleries else {}
-    _report(terminal(), records, out, reported=reported, mixed=mixed, **how)
+    how |= {"extra": reports.galleries(terminal(), records, data_root)} if galleries and pictures else {}
+    reports.write(terminal(), records, out, pictures=pictures, reported=reported, mixed=mixed, **how)
 
 
 def _names(text: str) -> list[str]:
@@ -234,10 +236,6 @@ def _show(progress: GridProgress, tracking: Tracking, item: Run, event: Mapping[
     tracking.show(item, event)
 
 
-def _note(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
 def _announce(grid: Plan, anew: Sequence[Run]) -> None:
     """Write what is planned, for ``dml-bench status``; runs that begin anew go on from no earlier attempt."""
     from dml_bench.results.store import forget
@@ -268,30 +266,7 @@ def _stopping_cleanly(console: Console, grid: Plan, todo: Sequence[Run], before:
 def _say_what_is_skipped(console: Console, grid: Plan, done: dict[str, RunRecord], todo: Sequence[Run]) -> None:
     skipped = len(grid.runs) - len(todo)
     failed = sum(record.status == "failed" for record in done.values()) if skipped else 0
-    _note(console, f"{len(todo)} runs to do in {grid.folder}")
+    note(console, f"{len(todo)} runs to do in {grid.folder}")
     if skipped:
         note = f" ({failed} of them failed)" if failed else ""
         console.print(f"{skipped} runs are done already{note} and skipped; --force repeats them", highlight=False)
-
-
-def _galleries(
-    console: Console, records: Sequence[RunRecord], data_root: Path | None = None
-) -> Iterator[tuple[str, bytes]]:
-    """Draw queries and what is found for them, and say where that cannot be done."""
-    from dml_bench.retrieval.pictures import shown  # torch, where a report has none otherwise
-
-    yield from shown(records, data_root, partial(_note, console))
-
-
-def _report(console: Console, records: Sequence[RunRecord], folder: Path, **how: Any) -> None:
-    from dml_bench.reports.report import write_report
-    from dml_bench.reports.standings import claims
-    from dml_bench.reports.summary import sections
-    from dml_bench.reports.text import print_table
-
-    print_table(console, records)
-    for section in sections(records):
-        for line in claims(section):
-            _note(console, line)
-    written = write_report(records, folder, **how)
-    _note(console, f"Report: {folder} ({len(written)} files)")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dml_bench.reports.fairness import budget, compared, resolution, tuning, unequal, unequal_images
-from dml_bench.reports.summary import Row, Section, sections
+from dml_bench.reports.fairness import budget, compared, resolution, training_part, tuning, unequal, unequal_images
+from dml_bench.reports.falling import FALL, still_falling
+from dml_bench.reports.summary import Row, Section, sections, selected_by
 from dml_bench.results.record import RunRecord
 
 Severity = Literal["error", "warning", "note"]
@@ -18,8 +18,6 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 SEEDS = 3
 """Fewer say nothing of the spread."""
-FALL = 0.02
-"""A loss that fell by more than this share in the last tenth of training was not done."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +80,10 @@ def audit(records: Sequence[RunRecord], look: Look | None = None) -> list[Findin
 def selected_on_test(found: Sequence[Section]) -> Iterator[Finding]:
     """Find rows whose network was chosen by its score on the test classes."""
     for section, row in _trained(found):
-        if (row.runs[0].recipe.get("selection") or {}).get("name") == "test_oracle":
-            yield Finding("error", "selected-on-test", _where(section, row), section.selection)
+        chosen = [run for run in row.runs if (run.recipe.get("selection") or {}).get("name") == "test_oracle"]
+        if chosen:
+            many = "" if len(chosen) == len(row.runs) else f", {len(chosen)} of {len(row.runs)} runs"
+            yield Finding("error", "selected-on-test", _where(section, row), selected_by(chosen[0]) + many)
 
 
 def unequal_budgets(found: Sequence[Section]) -> Iterator[Finding]:
@@ -107,12 +107,9 @@ def unequal_networks(found: Sequence[Section]) -> Iterator[Finding]:
         for what, fact in facts.items():
             for text in unequal(section, fact):
                 yield Finding("warning", what, section.dataset, f"they differ across losses: {text}")
-    by_dataset: dict[str, list[Row]] = defaultdict(list)
-    for section, row in _trained(found):
-        by_dataset[section.dataset].append(row)
-    for dataset, rows in by_dataset.items():
-        for text in unequal(Section(dataset, "", tuple(rows)), resolution):
-            yield Finding("warning", "resolutions", dataset, f"image sizes differ across losses: {text}")
+    for section in _by_dataset(found):
+        for text in unequal(section, resolution):
+            yield Finding("warning", "resolutions", section.dataset, f"image sizes differ across losses: {text}")
 
 
 def few_seeds(found: Sequence[Section]) -> Iterator[Finding]:
@@ -156,27 +153,33 @@ def still_centers(found: Sequence[Section]) -> Iterator[Finding]:
 
 def partial_data(found: Sequence[Section]) -> Iterator[Finding]:
     """Find data sets that are not whole, and training sets that were changed."""
+    differs = {section.dataset: unequal(section, training_part) for section in _by_dataset(found)}
+    for dataset, texts in differs.items():
+        for text in texts:
+            yield Finding("warning", "partial-data", dataset, f"the training part differs across losses: {text}")
     for section in found:
-        recipe = section.rows[0].runs[0].recipe
-        if recipe.get("dataset", {}).get("partial"):
-            what = "a partial copy: not comparable with figures on the whole data set"
+        runs = [run for row in section.rows for run in row.runs]
+        partial = [run for run in runs if run.recipe.get("dataset", {}).get("partial")]
+        if partial:
+            whose = "" if len(partial) == len(runs) else f" ({', '.join(sorted({run.loss for run in partial}))})"
+            what = f"a partial copy{whose}: not comparable with figures on the whole data set"
             yield Finding("warning", "partial-data", section.dataset, what)
-        changed = {part["name"] for row in section.rows for run in row.runs for part in run.recipe.get("subset") or ()}
-        if changed:
+        changed = {part["name"] for run in runs for part in run.recipe.get("subset") or ()}
+        if changed and not differs.get(section.dataset):
             what = f"trained on a changed training part: {', '.join(sorted(changed))}"
             yield Finding("note", "partial-data", section.dataset, what)
 
 
 def several_data(found: Sequence[Section]) -> Iterator[Finding]:
-    """Find runs of one recipe that were made with different data."""
-    digests: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for section in found:
-        for run in (run for row in section.rows for run in row.runs if run.data):
-            digests[section.dataset, run.recipe_id].add(run.data["digest"])
-    for (dataset, recipe), several in digests.items():
+    """Find runs that saw different data where their recipes name the same."""
+    versions: dict[str, dict[str, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
+    for run in (run for section in found for row in section.rows for run in row.runs if run.data):
+        versions[_data_key(run)][run.data["digest"]].append(run)
+    for several in versions.values():
         if len(several) > 1:
-            what = f"its runs saw {len(several)} versions of the data"
-            yield Finding("error", "data-digest", f"{dataset}: recipe {recipe}", what)
+            seen = [f"{digest[:12]} ({_runs_of(runs)})" for digest, runs in several.items()]
+            what = f"runs saw {len(several)} versions of the data: {', '.join(seen)}"
+            yield Finding("error", "data-digest", next(iter(several.values()))[0].dataset, what)
 
 
 def unfinished_kmeans(found: Sequence[Section]) -> Iterator[Finding]:
@@ -236,11 +239,10 @@ def check_data(found: Sequence[Section], look: Look | None) -> Iterator[Finding]
     seen: dict[str, DataNow] = {}
     for section in found:
         runs = [run for row in section.rows for run in row.runs if run.data]
-        for run in {_data_key(run): run for run in runs}.values():
+        for key, run in {f"{_data_key(run)} {run.data['digest']}": run for run in runs}.items():
             if look is None:
                 yield Finding("note", "not-checked", section.dataset, "data: nobody looked at it")
                 break
-            key = _data_key(run)
             now = seen[key] = seen[key] if key in seen else look(run)
             if not now.digest:
                 yield Finding("note", "not-checked", section.dataset, f"data not here: {now.reason}")
@@ -255,28 +257,6 @@ def check_data(found: Sequence[Section], look: Look | None) -> Iterator[Finding]
                 yield Finding("warning", "near-duplicates", section.dataset, what)
 
 
-def last_fall(run: RunRecord) -> float | None:
-    """Return by what share of its amount the loss fell in the last tenth of training; None of a single epoch.
-
-    Means over the last tenth of the epochs and over the tenth before it are compared, as single epochs are noisy. Of
-    fewer than ten epochs it is the fall from the last but one to the last, times the share of it that a tenth is.
-    """
-    epochs = len(run.curve)
-    tenth = max(1, epochs // 10)
-    if epochs < 2:
-        return None
-    last = math.fsum(epoch.loss for epoch in run.curve[-tenth:])
-    before = math.fsum(epoch.loss for epoch in run.curve[-2 * tenth : -tenth])
-    fall = (before - last) * min(1.0, epochs / 10)
-    return fall / abs(before) if before and math.isfinite(fall) else None
-
-
-def still_falling(row: Row) -> int:
-    """Return of how many runs of a row the loss still fell by more than ``FALL`` in the last tenth of training."""
-    falls = [last_fall(run) for run in row.finished]
-    return sum(fall is not None and fall > FALL for fall in falls)
-
-
 def _order(finding: Finding) -> tuple[int, str, str]:
     return SEVERITIES.index(finding.severity), finding.check, finding.where
 
@@ -285,13 +265,26 @@ def _trained(found: Iterable[Section]) -> Iterator[tuple[Section, Row]]:
     return ((section, row) for section in found for row in compared(section))
 
 
+def _by_dataset(found: Iterable[Section]) -> list[Section]:
+    """Join what was trained on one data set, whatever the protocol."""
+    rows: dict[str, list[Row]] = defaultdict(list)
+    for section, row in _trained(found):
+        rows[section.dataset].append(row)
+    return [Section(dataset, "", tuple(several)) for dataset, several in rows.items()]
+
+
 def _where(section: Section, row: Row) -> str:
     name = ", ".join(filter(None, (row.loss, row.options)))
     return f"{section.dataset}: {name} ({row.runs[0].recipe_id})"
 
 
 def _data_key(run: RunRecord) -> str:
-    return f"{run.dataset} {run.data['digest']} {run.recipe.get('dataset')} {run.recipe.get('subset')}"
+    """Tell data sets apart as recipes do, by name, options and subset."""
+    return f"{run.dataset} {run.recipe.get('dataset')} {run.recipe.get('subset')}"
+
+
+def _runs_of(runs: Sequence[RunRecord]) -> str:
+    return f"{len(runs)} run{'s' * (len(runs) != 1)} of {', '.join(sorted({run.loss for run in runs}))}"
 
 
 def _ends(values: Iterable[float]) -> tuple[float, float]:

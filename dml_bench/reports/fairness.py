@@ -1,13 +1,13 @@
-"""Whether the losses of a table were given the same: training, tuning, network, image size."""
+"""Whether the losses of a table were given the same: training, tuning, network, image size, training part."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
-from dml_bench.reports.summary import Row, Section
+from dml_bench.reports.summary import Row, Section, options_text
 
 IMAGES = 0.05
 """Training on more images than others, by more than this share, is another budget."""
@@ -77,3 +77,13 @@ def resolution(row: Row) -> str:
     size = run.recipe.get("dataset", {}).get("image_size")
     shape = run.data.get("image_shape")
     return f"{size} pixels" if size else " x ".join(map(str, shape)) if shape else "unknown"
+
+
+def training_part(row: Row) -> str:
+    """Say what of the training part a row was trained on."""
+    return " and ".join(sorted({_subset(run.recipe.get("subset") or ()) for run in row.runs}))
+
+
+def _subset(parts: Iterable[Mapping[str, Any]]) -> str:
+    said = (" ".join((part["name"], options_text({k: v for k, v in part.items() if k != "name"}))) for part in parts)
+    return " then ".join(text.strip() for text in said) or "all of it"

@@ -8,11 +8,22 @@ from urllib.parse import quote
 
 from dml_bench.reports.printed import TIED_MARK, TIED_MEANING, Cell, Printed
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""Control characters, line separators, and what turns the direction of writing."""
+
 
 def escape(text: str) -> str:
-    """Keep Markdown and HTML from reading marks into a name; an underscore inside a word is safe as it is."""
-    flat = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"[\\|`*\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", flat)
+    """Keep Markdown and HTML from reading marks into a name, and GitHub from reading maths and struck text.
+
+    An underscore inside a word is safe as it is.
+    """
+    flat = printable(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"[\\|`*\[\]$~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", flat)
+
+
+def printable(text: str) -> str:
+    """Write out control characters, which a terminal would obey, by their number in hexadecimal."""
+    return CONTROL.sub(lambda found: f"\\x{code:02x}" if (code := ord(found[0])) < 256 else f"\\u{code:04x}", text)
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[str] = ()) -> str:

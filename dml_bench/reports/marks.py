@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from dml_bench.reports.audit import FALL, still_falling
+from dml_bench.reports.falling import FALL, still_falling
 from dml_bench.reports.scales import scale_of
 from dml_bench.reports.summary import Row, Section
 

@@ -16,8 +16,8 @@ from dml_bench.reports.latex import to_latex
 from dml_bench.reports.markdown import printed_markdown
 from dml_bench.reports.page import to_html
 from dml_bench.reports.reported import reported_tables
-from dml_bench.reports.standings import lines, tables
-from dml_bench.reports.summary import long_table, sections, summary_table
+from dml_bench.reports.standings import check_names, lines, tables
+from dml_bench.reports.summary import Section, long_table, sections, summary_table
 from dml_bench.reports.text import to_csv, to_markdown
 from dml_bench.results.record import RunRecord
 
@@ -50,8 +50,8 @@ def write_report(
 
     Args:
         records: the runs to compare.
-        folder: made if it is missing; files of an earlier report are replaced one by one, and pictures of it that no
-            longer apply go.
+        folder: made if it is missing; files of an earlier report are replaced one by one, and pictures of it that are
+            not drawn again go.
         pictures: whether to draw as well.
         formats: of the comparison; see ``FORMATS``. ``html`` is one page of everything, pictures in it.
         metrics: of the comparison; all if there are none.
@@ -66,33 +66,49 @@ def write_report(
     Raises:
         ResultsError: when there is no record, when two records contradict each other, or when the folder cannot be
             written.
+        DmlBenchError: see ``check_wanted``.
     """
     if not records:
         raise ResultsError(f"{folder}: nothing to report: there is no run record")
+    found = sections(records)
+    check_wanted(found, formats, metrics, by)
     texts = {
         "results.csv": to_csv(long_table(records)),
         "summary.csv": to_csv(summary_table(records)),
         "summary.md": to_markdown(records),
     }
-    texts |= _comparison(records, formats, metrics, by, mixed)
+    texts |= _comparison(found, formats, metrics, by, mixed)
     if reported:
         texts |= reported_tables(records)
     written = [publish(folder / name, text.encode()) for name, text in texts.items()]
     drawn: dict[str, bytes] = {}
     if pictures:
         # Here, because importing matplotlib takes longer than writing the tables.
-        from dml_bench.reports.plots import draw, may_be_stale
+        from dml_bench.reports.plots import draw
 
         drawn = dict(draw(records))
     drawn |= dict(extra)
     written += [publish(folder / name, content) for name, content in drawn.items()]
-    if pictures:
-        _remove({path for path in folder.iterdir() if may_be_stale(path.name)} - set(written))
+    _remove(set(_pictures_in(folder)) - set(written))
     if "html" in formats:
         page = to_html(records, drawn, metrics=metrics, by=by, mixed=mixed, when=_when(records))
         written.append(publish(folder / FILES["html"], page.encode()))
     _remove({folder / name for name in ("reported.csv", "reported.md", *FILES.values())} - set(written))
     return written
+
+
+def check_wanted(found: Sequence[Section], formats: Sequence[str], metrics: Sequence[str], by: Sequence[str]) -> None:
+    """Refuse what ``write_report`` cannot do, before anything is shown or written.
+
+    Raises:
+        DmlBenchError: for no format or an unknown one, a metric that no run has, or an unknown name in ``by``.
+    """
+    if not formats:
+        raise DmlBenchError(f"--format: names nothing to write; allowed are {', '.join(FORMATS)}")
+    for name in formats:
+        if name not in FILES:
+            raise DmlBenchError(f"--format {name}: must be among {', '.join(FORMATS)}")
+    check_names(found, metrics, by)
 
 
 def _when(records: Sequence[RunRecord]) -> str:
@@ -103,16 +119,12 @@ def _when(records: Sequence[RunRecord]) -> str:
 
 
 def _comparison(
-    records: Sequence[RunRecord], formats: Sequence[str], metrics: Sequence[str], by: Sequence[str], mixed: bool
+    found: Sequence[Section], formats: Sequence[str], metrics: Sequence[str], by: Sequence[str], mixed: bool
 ) -> dict[str, str]:
     """Return the files of the comparison."""
-    for name in formats:
-        if name not in FILES:
-            raise DmlBenchError(f"--format {name}: must be among {', '.join(FORMATS)}")
-    found = sections(records)
     printed = tables(found, metrics, by, mixed)
     makers: dict[str, Callable[[], str]] = {
-        "csv": lambda: pd.DataFrame(lines(found, metrics)).to_csv(index=False, lineterminator="\n"),
+        "csv": lambda: pd.DataFrame(lines(found, metrics, mixed)).to_csv(index=False, lineterminator="\n"),
         "md": lambda: "# Comparison\n\n" + printed_markdown(printed),
         "latex": lambda: to_latex(printed),
         "html-fragment": lambda: to_html_fragment(printed),
@@ -133,6 +145,16 @@ def publish(path: Path, content: bytes, what: str = "the report") -> Path:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
     return path
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    """Return what may be pictures of a report; matplotlib is loaded only if there are any."""
+    found = [path for path in folder.iterdir() if path.suffix in (".png", ".svg")]
+    if not found:
+        return []
+    from dml_bench.reports.plots import may_be_stale
+
+    return [path for path in found if may_be_stale(path.name)]
 
 
 def _remove(stale: Iterable[Path]) -> None:

@@ -123,22 +123,36 @@ def check_names(found: Sequence[Section], metrics: Sequence[str], by: Sequence[s
     return known
 
 
-def lines(found: Sequence[Section], metrics: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Return one line per row and metric, for programs: mean, deviation, interval, ties, ids and what it rests on."""
+def lines(found: Sequence[Section], metrics: Sequence[str] = (), mixed: bool = False) -> list[dict[str, Any]]:
+    """Return one line per row and metric, for programs: mean, deviation, interval, ties, costs, ids and what fails.
+
+    With ``mixed``, as in ``tables``, nothing is ranked: ties and who is better are empty.
+    """
     rows = []
     for section in found:
+        said = [_told(section, row) for row in section.rows]
         for metric in [m for m in (metrics or section.metrics) if m in section.metrics]:
             stands = Standings(section, metric)
             for i, (row, known) in enumerate(zip(section.rows, stands.estimates, strict=True)):
-                better = " ".join(section.rows[j].runs[0].recipe_id for j in stands.standing.better[i])
                 facts = {"dataset": section.dataset, "protocol_id": section.protocol_id}
                 facts |= {"recipe_id": row.runs[0].recipe_id} | {name: getattr(row, name) for name in NAMES}
                 numbers = {"mean": known.mean, "sd": known.sd, "low": known.low, "high": known.high}
                 basis = {"seeds": known.seeds, "classes": known.classes, "basis": known.basis}
-                ranks = {"tied_with_best": i in stands.standing.tied, "better_than": better, "status": row.status}
-                ranks |= {"marks": "; ".join(marks(section, row))}
-                rows.append({**facts, "metric": metric, **numbers, **basis, **ranks})
+                ranks = {"tied_with_best": None, "better_than": ""} if mixed else _ranks(stands, i)
+                rows.append({**facts, "metric": metric, **numbers, **basis, **ranks, **said[i]})
     return rows
+
+
+def _ranks(stands: Standings, i: int) -> dict[str, Any]:
+    better = " ".join(stands.section.rows[j].runs[0].recipe_id for j in stands.standing.better[i])
+    return {"tied_with_best": i in stands.standing.tied, "better_than": better}
+
+
+def _told(section: Section, row: Row) -> dict[str, Any]:
+    """Return what a line says of a row whatever the metric."""
+    spent = dict(zip(("train_seconds", "images_per_second", "peak_mb", "parameters"), costs(row), strict=True))
+    failed = "; ".join(failures(replace(section, rows=(row,))))
+    return {"status": row.status, "marks": "; ".join(marks(section, row)), **spent, "failures": failed}
 
 
 def claims(section: Section) -> Iterator[str]:
@@ -184,17 +198,20 @@ def _mixed(found: Sequence[Section], metrics: Sequence[str], by: Sequence[str]) 
     pairs = [(section, i) for section in found for i in range(len(section.rows))]
     names = _named([section.rows[i] for section, i in pairs], by, ("backbone", "embedding_dim"))
     stands = {(id(section), metric): Standings(section, metric) for section in found for metric in metrics}
+    marked = [", ".join(marks(section, section.rows[i])) for section, i in pairs]
     rows = []
-    for section, i in pairs:
+    for (section, i), mark in zip(pairs, marked, strict=True):
         row = section.rows[i]
         cells = [Cell(str(getattr(row, name))) for name in names]
         cells += [Cell(section.dataset), Cell(section.protocol_id), Cell(section.selection)]
         known = [stands[id(section), metric].estimates[i] for metric in metrics]
         cells += [Cell(_text(metric, value)) for metric, value in zip(metrics, known, strict=True)]
-        rows.append((*cells, Cell(seeds_text(row)), Cell(row.runs[0].recipe_id)))
-    header = (*names, "dataset", "protocol", "selection", *metrics, "seeds", "recipe")
-    numeric = tuple(name in (*metrics, "embedding_dim", "seeds") for name in header)
-    notes = ("Rows of different protocols stand side by side and are not ranked.", INTERVAL)
+        said = (*cost_texts(row), seeds_text(row), *([mark] if any(marked) else []), row.runs[0].recipe_id)
+        rows.append((*cells, *map(Cell, said)))
+    more = ("seeds", *(["marks"] if any(marked) else []), "recipe")
+    header = (*names, "dataset", "protocol", "selection", *metrics, *COSTS, *more)
+    numeric = tuple(name in (*metrics, *COSTS, "embedding_dim", "seeds") for name in header)
+    notes = ["Rows of different protocols stand side by side and are not ranked.", INTERVAL, *_marks(marked)]
     return Printed("Several protocols", header, numeric, tuple(rows), (*notes, *(f for s in found for f in _failed(s))))
 
 
@@ -231,7 +248,9 @@ def _named(rows: Sequence[Row], by: Sequence[str], varying: Sequence[str]) -> li
     chosen = [name for name in by if name != "dataset"] or ["loss"]
     more = [name for name in varying if name not in chosen]
     options = ["options"] if "options" not in chosen and any(row.options for row in rows) else []
-    return [*chosen, *options, *more]
+    names = [*chosen, *options, *more]
+    alike = len({tuple(getattr(row, name) for name in names) for row in rows}) < len(rows)
+    return [*chosen, "loss", *options, *more] if alike and "loss" not in chosen else names
 
 
 def value_cell(stands: Standings, i: int, letters: Sequence[str]) -> Cell:

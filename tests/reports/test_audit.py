@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from dml_bench.reports.audit import DataNow, audit, last_fall
+from dml_bench.reports.audit import DataNow, audit
+from dml_bench.reports.falling import last_fall
 from dml_bench.results.record import Epoch
 
 RECIPE = {
@@ -55,7 +56,8 @@ def test_references_need_no_seeds_and_no_budget(make):
     ({"checks": CHECKS | {"centers_still": 25}}, ("warning", "still-centers"), "25 % of the centers never moved, in 3"),
     ({"checks": CHECKS | {"kmeans_unconverged": 1}}, ("warning", "k-means"), "3 k-means restarts still changed"),
     ({"recipe": with_recipe("dataset", partial=True)}, ("warning", "partial-data"), "partial copy"),
-    ({"recipe": RECIPE | {"subset": [{"name": "long_tail"}]}}, ("note", "partial-data"), "long_tail"),
+    ({"recipe": RECIPE | {"subset": [{"name": "long_tail", "ratio": 10}]}, "protocol_id": "p1"},
+     ("warning", "partial-data"), "all of it (softtriple); long_tail ratio=10 (arcface)"),
     ({"status": "failed", "reason": "loss is nan", "metrics": {}}, ("warning", "failed-runs"), "loss is nan"),
 ])  # fmt: skip
 def test_one_fault_is_one_finding(make, changes, key, words):
@@ -152,6 +154,36 @@ def test_the_data_is_looked_at_once_and_compared(make):
 def test_data_that_is_not_here_is_said_to_be_not_checked(make):
     findings = [f for f in audit(grid(make), lambda run: DataNow(reason="no such folder")) if f.check == "not-checked"]
     assert [(f.severity, f.message) for f in findings] == [("note", "data not here: no such folder")]
+
+
+def test_a_training_part_that_all_losses_share_is_a_note(make):
+    recipe = RECIPE | {"subset": [{"name": "long_tail"}]}
+    runs = [replace(run, recipe=recipe) for run in grid(make)]
+    assert {key: f.message for key, f in found(runs).items()} == {
+        ("note", "partial-data"): "trained on a changed training part: long_tail"
+    }
+
+
+def test_a_marked_run_behind_others_is_found(make):
+    oracle = with_recipe("selection", name="test_oracle", metric="nmi")
+    runs = grid(make)
+    runs[2] = replace(runs[2], recipe=oracle)
+    finding = found(runs)["error", "selected-on-test"]
+    assert finding.where.startswith("glyphs: arcface")
+    assert finding.message.endswith("(test_oracle), 1 of 3 runs")
+    runs = grid(make)
+    runs[-1] = replace(runs[-1], recipe=with_recipe("dataset", partial=True))
+    assert found(runs)["warning", "partial-data"].message.startswith("a partial copy (softtriple): ")
+
+
+def test_losses_that_saw_different_data(make):
+    runs = grid(make, data=DATA | {"digest": "e"})
+    assert {key: f.message for key, f in found(runs).items()} == {
+        ("error", "data-digest"): "runs saw 2 versions of the data: e (3 runs of arcface), d (3 runs of softtriple)"
+    }
+    other = with_recipe("dataset", image_size=64)  # which is no other version
+    changed = [replace(run, recipe=other) if run.loss == "arcface" else run for run in runs]
+    assert ("error", "data-digest") not in found(changed)
 
 
 def test_runs_of_one_recipe_on_several_data(make):

@@ -9,6 +9,7 @@ import sys
 import pytest
 from rich.console import Console
 
+from dml_bench.reports.markdown import escape, printable
 from dml_bench.reports.summary import summary_table
 from dml_bench.reports.text import print_table, to_csv, to_markdown
 
@@ -100,6 +101,15 @@ def test_names_cannot_break_the_table(make):
     assert row[0] == r"a\|b c&lt;d>&amp;e\*f\*\_g\_ am_softmax \`ü\` \\"
     assert row[1] == r"x=1\|2"
     assert len(row) == 5
+
+
+def test_github_reads_no_maths_and_no_struck_text():
+    assert escape("$x^2$ a~b~ a_b $") == r"\$x^2\$ a\~b\~ a_b \$"
+
+
+def test_control_characters_are_written_out():
+    assert escape("a\x1b[31mb\nc") == r"a\\x1b\[31mb c"
+    assert printable("a\x1b[31m\nb\u202ec 👩\u200d👧 ü") == "a\\x1b[31m\\x0ab\\u202ec 👩\u200d👧 ü"
 
 
 def test_terminal_gets_whole_numbers_that_fit(quickstart):

@@ -119,6 +119,11 @@ def test_programs_read_the_same(runs):
     assert found["bad"]["recipe_id"] in best["better_than"].split()
     assert found["single"]["basis"] == "n=1, no claim"
     assert math.isnan(found["single"]["low"])
+    spent = {"train_seconds": 2.0, "peak_mb": 1024.0, "parameters": 1010.0}
+    assert {name: best[name] for name in spent} == spent
+    assert math.isnan(best["images_per_second"])  # no curve says
+    assert found["broken"]["failures"] == "broken, seed 0 1 2: diverged: the loss is not finite"
+    assert best["failures"] == ""
 
 
 def test_a_best_row_that_stands_alone_is_said_to(tmp_path):
@@ -139,6 +144,24 @@ def test_other_protocols_are_never_ranked_together(runs, tmp_path):
     [mixed] = tables(found, mixed=True)
     assert {cell.text for cell in rows(mixed, "protocol").values()} == {"p" * 12, "q" * 12}
     assert not any(cell.bold or cell.letters or cell.tied for row in mixed.rows for cell in row)
+    assert rows(mixed, "peak MB")["best"].text == "1,024"
+    unranked = lines(found, ["recall@1"], mixed=True)
+    assert {(line["tied_with_best"], line["better_than"]) for line in unranked} == {(None, "")}
+
+
+def test_rows_side_by_side_keep_their_marks(tmp_path):
+    publish(tmp_path, "raw_pixels", 0.9, seeds=1)
+    publish(tmp_path, "weak", 0.5)
+    [mixed] = tables(sections(read_runs([tmp_path])), mixed=True)
+    assert rows(mixed, "marks")["weak"].text == "below raw_pixels"
+    assert any(note.startswith("Below: ") for note in mixed.notes)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_rows_that_would_be_named_alike_have_their_loss(runs, mixed):
+    [table] = tables(sections(read_runs([runs])), ["recall@1"], by=["backbone"], mixed=mixed)
+    assert table.columns[:2] == ("backbone", "loss")
+    assert len({row[1].text for row in table.rows}) == len(table.rows)
 
 
 def test_losses_are_ranked_across_data_sets(tmp_path):
@@ -202,6 +225,8 @@ def test_mistakes_are_named(runs, tmp_path):
         write_report(records, tmp_path, metrics=["recal@1"], pictures=False)
     with pytest.raises(DmlBenchError, match="--format pdf: must be among csv, md, latex, html-fragment"):
         write_report(records, tmp_path, formats=["pdf"], pictures=False)
+    with pytest.raises(DmlBenchError, match="--format: names nothing to write; allowed are csv"):
+        write_report(records, tmp_path, formats=[], pictures=False)
     with pytest.raises(DmlBenchError, match="--by colour: must be among dataset, loss"):
         write_report(records, tmp_path, by=["colour"], pictures=False)
 
