@@ -268,5 +268,5 @@ def _say_what_is_skipped(console: Console, grid: Plan, done: dict[str, RunRecord
     failed = sum(record.status == "failed" for record in done.values()) if skipped else 0
     note(console, f"{len(todo)} runs to do in {grid.folder}")
     if skipped:
-        note = f" ({failed} of them failed)" if failed else ""
-        console.print(f"{skipped} runs are done already{note} and skipped; --force repeats them", highlight=False)
+        of_these = f" ({failed} of them failed)" if failed else ""
+        note(console, f"{skipped} runs are done already{of_these} and skipped; --force repeats them")
