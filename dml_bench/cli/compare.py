@@ -31,7 +31,7 @@ def compare(
 
 def _side(text: str) -> list[RunRecord]:
     """Return the runs that ``text`` names: all seeds of one recipe."""
-    from dml_bench.reports.summary import options_text
+    from dml_bench.reports.options import options_text
     from dml_bench.results.store import read_runs
 
     folder, wanted = folder_and_name(text)

@@ -52,7 +52,7 @@ def _side(text: str) -> list[Facts]:
     if folder.is_file():
         return _recipe(folder, wanted, text)
     from dml_bench.reports.differences import facts_of
-    from dml_bench.reports.summary import options_text
+    from dml_bench.reports.options import options_text
     from dml_bench.results.store import read_runs
 
     runs = read_runs([folder])
@@ -66,7 +66,7 @@ def _recipe(path: Path, wanted: str, text: str) -> list[Facts]:
     from dml_bench.flow import VOCABULARY
     from dml_bench.recipe.reader import read_recipe
     from dml_bench.reports.differences import facts_of_recipe
-    from dml_bench.reports.summary import options_text
+    from dml_bench.reports.options import options_text
 
     runs = [run for run in read_recipe(path, VOCABULARY) if run.recipe.loss is not None or wanted]
     if wanted:

@@ -49,7 +49,7 @@ def _facts(item: Ensemble) -> dict[str, object]:
 
 
 def _rows(item: Ensemble, names: Sequence[str]) -> list[list[object]]:
-    from dml_bench.reports.summary import options_text
+    from dml_bench.reports.options import options_text
 
     member = item.members[0]
     head = [member.loss, options_text(item.options), member.seed, len(item.members)]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dml_bench.reports.measured import of_queries
+from dml_bench.reports.options import options_text
 from dml_bench.reports.ranking import ALPHA, AcrossDataSets, across_data_sets
 from dml_bench.reports.scales import scale_of
-from dml_bench.reports.summary import Row, Section, options_text
+from dml_bench.reports.summary import Row, Section
 
 FEATURES = "embeddings"
 

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
-from dml_bench.reports.summary import Row, Section, options_text
+from dml_bench.reports.options import options_text
+from dml_bench.reports.summary import Row, Section
 
 IMAGES = 0.05
 """Training on more images than others, by more than this share, is another budget."""

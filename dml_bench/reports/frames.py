@@ -13,7 +13,8 @@ import pandas as pd
 from dml_bench.errors import ResultsError
 from dml_bench.reports.comparison import Compared, compared
 from dml_bench.reports.measured import per_query
-from dml_bench.reports.summary import long_table, options_text
+from dml_bench.reports.options import options_text
+from dml_bench.reports.summary import long_table
 from dml_bench.results.record import Epoch, RunRecord
 from dml_bench.results.store import read_runs
 

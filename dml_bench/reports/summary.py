@@ -6,7 +6,7 @@ import math
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,13 +16,12 @@ import pandas as pd
 from dml_bench.errors import ResultsError
 from dml_bench.evaluation.scores import SPREAD
 from dml_bench.recipe.identity import RULES, selection_rule
+from dml_bench.reports.options import known_options, option_names, options_text
 from dml_bench.reports.scales import is_spread, scale_of
 from dml_bench.results.record import RunRecord
 
 REFERENCES = ("raw_pixels", "raw_features", "untrained")
 """What stands in the loss column of rows that were not trained: a yardstick, not a competitor."""
-
-_UNKNOWN = object()
 
 LONG_COLUMNS = (
     *("recipe", "recipe_id", "protocol_id", "dataset", "loss", "options", "backbone", "embedding_dim", "seed"),
@@ -226,11 +225,6 @@ def selected_by(run: RunRecord) -> str:
     return selection_rule(run.recipe.get("selection")) or RULES["selection"]
 
 
-def options_text(options: Mapping[str, Any]) -> str:
-    """Write options as people do: ``scale=30, margins=[0.1, 0.2]``."""
-    return ", ".join(f"{name}={_value_text(value)}" for name, value in options.items())
-
-
 def natural(text: str) -> list[tuple[int, float, str]]:
     """Return a sort key that counts: ``K=2`` before ``K=10``."""
     parts = re.split(r"(\d+(?:\.\d+)?)", text)
@@ -254,10 +248,10 @@ def _rows(records: Sequence[RunRecord]) -> list[Row]:
     named: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
     for run in records:
         named[run.dataset, run.protocol_id, run.loss].append(run)
-    options = {key: _option_names(runs) for key, runs in named.items()}
+    options = {key: option_names(runs) for key, runs in named.items()}
     visible: dict[tuple[Any, ...], dict[str, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
     for run in records:
-        text = options_text(_known_options(run, options[run.dataset, run.protocol_id, run.loss]))
+        text = options_text(known_options(run, options[run.dataset, run.protocol_id, run.loss]))
         shown = (run.loss, text, run.backbone, run.embedding_dim)
         visible[(run.dataset, run.protocol_id, *shown)][run.recipe_id].append(run)
     return [
@@ -265,33 +259,6 @@ def _rows(records: Sequence[RunRecord]) -> list[Row]:
         for key, recipes in visible.items()
         for recipe, runs in recipes.items()
     ]
-
-
-def _option_names(runs: Sequence[RunRecord]) -> list[str]:
-    """Return the options that any run names, in the order of the run that names most."""
-    ordered = sorted(runs, key=lambda run: (-len(run.options), run.recipe_id))
-    return list(dict.fromkeys(name for run in ordered for name in run.options))
-
-
-def _known_options(run: RunRecord, names: Sequence[str]) -> dict[str, Any]:
-    """Return the options a run names, and the others of ``names`` as its recipe has them, defaults included."""
-    found = {}
-    for name in names:
-        value = run.options[name] if name in run.options else _of_recipe(run.recipe, name)
-        if value is not _UNKNOWN:
-            found[name] = value
-    return found
-
-
-def _of_recipe(recipe: Mapping[str, Any], name: str) -> Any:
-    """Look an option of the loss up, or a dotted path of the recipe."""
-    loss = recipe.get("loss")
-    if isinstance(loss, Mapping) and name in loss:
-        return loss[name]
-    value: Any = recipe
-    for part in name.split("."):
-        value = value.get(part, _UNKNOWN) if isinstance(value, Mapping) else _UNKNOWN
-    return value
 
 
 def _told_apart(options: str, recipe: str, ambiguous: bool) -> str:
@@ -343,13 +310,3 @@ def _spreads_beside(names: Sequence[str]) -> list[str]:
 
 def _mean(values: Sequence[float]) -> float:
     return statistics.fmean(values) if values else math.nan
-
-
-def _value_text(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{name}: {_value_text(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value_text, value)) + "]"
-    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)

@@ -43,7 +43,7 @@ def scatter_figure(records: Sequence[RunRecord], data_root: Path | None = None) 
 
 def _name(run: RunRecord, runs: Sequence[RunRecord]) -> str:
     """Name a run by its loss and what tells it from the others: a margin is named even where it is the default."""
-    from dml_bench.reports.summary import options_text
+    from dml_bench.reports.options import options_text
 
     alike = [_loss(other) for other in runs if other.loss == run.loss]
     telling = {name: value for name, value in _loss(run).items() if any(other.get(name) != value for other in alike)}

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dml_bench.errors import ResultsError
-from dml_bench.reports.summary import LONG_COLUMNS, long_table, natural, options_text, sections, summary_table
+from dml_bench.reports.options import options_text
+from dml_bench.reports.summary import LONG_COLUMNS, long_table, natural, sections, summary_table
 
 
 def test_columns_of_the_summary_are_the_published_ones(make):

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dml_bench.reports.across import Across, ranked_across
+from dml_bench.reports.options import options_text
 from dml_bench.reports.plots.canvas import NARROW, TITLE_LENGTH, TITLE_WIDTH, Looks, marker
 from dml_bench.reports.style import folded
-from dml_bench.reports.summary import Row, Section, options_text, ranking_metric
+from dml_bench.reports.summary import Row, Section, ranking_metric
 
 
 def critical_difference(sections: Sequence[Section], look: Looks) -> Figure | None:

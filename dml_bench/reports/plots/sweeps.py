@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 
 from dml_bench.recipe.identity import APART
 from dml_bench.registry import show
+from dml_bench.reports.options import options_text
 from dml_bench.reports.plots.canvas import NARROW, TITLE_WIDTH, Looks, axis_name, interval, marker, sure, title
 from dml_bench.reports.scales import scale_of
 from dml_bench.reports.standings import Standings
 from dml_bench.reports.statistics import Estimate
 from dml_bench.reports.style import RowKey, folded
-from dml_bench.reports.summary import Row, Section, options_text
+from dml_bench.reports.summary import Row, Section
 from dml_bench.reports.where import FIELDS, fields_of, flat
 
 CENTERS = "centers_per_class"
