@@ -9,9 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import dml_bench
 from dml_bench.leaderboard.entries import entries
 from dml_bench.leaderboard.verify import centers_are_left_for_each_class, verify
-from dml_bench.leaderboard.verify_queries import _against_ranks
+from dml_bench.leaderboard.verify_queries import _against_ranks, queries_make_the_metrics
+from dml_bench.results.record import RunRecord
 
 
 def problems(results) -> list[str]:
@@ -142,6 +144,29 @@ def test_other_metrics_of_ranks_are_held_against_the_rank_too():
     for name in true:
         said = [line for line, which in _against_ranks(true | {name: true[name][::-1]}, ranks) if which.any()]
         assert said == [f"{name} of {{}} is not what the rank of the first hit says"]
+
+
+@pytest.mark.parametrize("masked", [None, "gallery", "both"])
+def test_true_values_contradict_nothing_whoever_asks_and_is_searched(masked, tmp_path):
+    rng = np.random.default_rng(0)
+    names = ["recall@1", "recall@3", "map@r", "r_precision", "mrr", "precision@4", "map@5"]
+    for _ in range(30):
+        labels = rng.integers(0, 8, 60)
+        vectors = rng.standard_normal((60, 4)) + rng.uniform(0, 3) * np.eye(8, 4)[labels]
+        query, gallery = rng.random(60) < 0.7, rng.random(60) < 0.4
+        query |= masked == "gallery"
+        found = dml_bench.evaluate(vectors, labels, names, **({"query": query, "gallery": gallery} if masked else {}))
+        values = {
+            name: part.astype(np.float32) if part.dtype == float else part for name, part in found.per_query.items()
+        }
+        np.savez(tmp_path / "per_query.npz", **values)
+        asking = int(query.sum()) if masked else 60
+        assert asking == found.queries + found.singletons
+        facts = {"test": {"images": 60}, "queries": found.queries, "singletons": found.singletons}
+        ids = dict.fromkeys(("recipe_name", "recipe_id", "protocol_id", "dataset", "loss", "backbone"), "x")
+        run = RunRecord(**ids, seed=0, embedding_dim=4, status="ok", metrics=dict(found), data=facts, folder=tmp_path,
+                        recipe={"evaluation": {"metrics": names}})  # fmt: skip
+        assert [*queries_make_the_metrics(tmp_path, run)] == []
 
 
 @pytest.mark.parametrize(
