@@ -194,8 +194,10 @@ def lost(item: Run, folder: Path, death: Died, replaces: int | None = None, resu
     journal.attempts, journal.resumed_from = max(1, attempts_begun(work)), resumed_from
     if work.exists():
         owner = {"run": item.run_id, "data": str(journal.data["digest"])}
-        _, parts = Checkpoints(work, owner).newest()
-        journal.load_state_dict(parts["journal"]) if parts else journal.began(read_live(work).get("since"))
+        if parts := Checkpoints(work, owner).newest():
+            journal.load_state_dict(parts["journal"])
+        else:
+            journal.began(read_live(work).get("since"))
     reason = f"timed out: {death.reason}" if death.timed_out else f"died: the run's process was {death.reason}"
     record = journal.record("failed", {}, reason, died=not death.timed_out)
     try:

@@ -110,10 +110,10 @@ class Checkpoints:
         training: dict[str, Any] = found["training"]
         return training
 
-    def newest(self) -> tuple[int, Mapping[str, Any]]:
-        """Return steps and parts of the newest good checkpoint, without going on from it; 0 and none without one."""
+    def newest(self) -> Mapping[str, Any]:
+        """Return the parts of the newest good checkpoint, without going on from it; none without one."""
         _, found = self._newest()
-        return (found["steps"], found["parts"]) if found else (0, {})
+        return found["parts"] if found else {}
 
     def _newest(self) -> tuple[Path | None, dict[str, Any] | None]:
         read = ((path, state) for path in self._files() if (state := self._read(path)) is not None)
